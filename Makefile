@@ -1,0 +1,60 @@
+# Everything runs in .venv, built from lock files with hashes; only Python 3.11+, make and a package index are needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+JOBS ?= 3
+
+.PHONY: demo dev test lint format soak fuzz bench lock
+
+demo: $(VENV)/run
+	@$(BIN)/twinline demo $(DEMO)
+
+dev: $(VENV)/run
+	@$(BIN)/twinline dev
+
+test: $(VENV)/dev
+	@sh tests/system-packages.sh
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not soak" $(TESTS)
+
+soak: $(VENV)/dev
+	@sh tests/system-packages.sh
+	$(BIN)/python -m pytest -m soak $(TESTS)
+
+lint: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev
+	@sh tests/system-packages.sh
+	$(BIN)/python -m benchmarks.spine
+
+# Lock files name versions and hashes, and no index.
+lock: $(VENV)/dev
+	$(BIN)/uv pip compile $(LOCK) --group build -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile $(LOCK) --group build --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra sandbox
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "twinline needs Python 3.11 or newer: make PYTHON=python3.11 …" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo "this Python has no venv: on Debian run  apt-get install -y python3-venv" >&2; rm -rf $(VENV); exit 1; }
+
+$(VENV)/run: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "installing twinline into $(VENV) …"
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev: requirements-dev.lock $(VENV)/run | $(BIN)/python
+	@echo "installing what the tests need into $(VENV) …"
+	@$(PIP) --require-hashes -r requirements-dev.lock
+	@touch $@

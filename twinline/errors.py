@@ -1,0 +1,114 @@
+"""What can go wrong with an order, as the person who asked for it should read it.
+
+Every error names its condition (`type`), says in a sentence what is wrong, in `hint` what to do, and whether
+asking again later can help. `category` decides the exit code of the command line and the status of the API.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Category(StrEnum):
+    """How a caller should take an error; the values are the reasons behind exit codes 2, 3, 4 and 6."""
+
+    USAGE = "usage"
+    NOT_FOUND = "not_found"
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+
+
+class TwinlineError(Exception):
+    """Base of every error that reaches a caller; `str()` is the sentence, without secrets or addresses."""
+
+    category: ClassVar[Category] = Category.REFUSED
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    @property
+    def type(self) -> str:
+        """The stable name of the condition."""
+        return type(self).__name__
+
+
+class InvalidOrder(TwinlineError):
+    """A field of the order can never be right."""
+
+    category = Category.USAGE
+
+
+class UnknownRegion(TwinlineError):
+    """The inventory has no pair in that region."""
+
+    category = Category.NOT_FOUND
+
+
+class RegionFull(TwinlineError):
+    """Every pair of the region holds as many lines as its capacity allows."""
+
+    retryable = True
+
+
+class UnknownLine(TwinlineError):
+    """No line has that username."""
+
+    category = Category.NOT_FOUND
+
+
+class UnknownOrder(TwinlineError):
+    """No order has that id."""
+
+    category = Category.NOT_FOUND
+
+
+class UnknownBlock(TwinlineError):
+    """No active block of that owner and case stands on the line."""
+
+    category = Category.NOT_FOUND
+
+
+class TrialAlreadyUsed(TwinlineError):
+    """The person behind the address had a trial before."""
+
+
+class OrderConflict(TwinlineError):
+    """The order id was used before for something else."""
+
+
+class LineClosed(TwinlineError):
+    """The line was closed for good and takes no further orders."""
+
+
+class Unavailable(TwinlineError):
+    """Something that twinline needs (Temporal, the ledger) does not answer now."""
+
+    category = Category.UNAVAILABLE
+    retryable = True
+
+
+class Misconfigured(TwinlineError):
+    """A setting, the inventory or the key ring is wrong; the sentence names key, value and remedy."""
+
+    category = Category.USAGE
+
+
+ORDER_ERRORS: dict[str, type[TwinlineError]] = {
+    error.__name__: error
+    for error in (
+        InvalidOrder,
+        UnknownRegion,
+        RegionFull,
+        UnknownLine,
+        UnknownOrder,
+        UnknownBlock,
+        TrialAlreadyUsed,
+        OrderConflict,
+        LineClosed,
+        Unavailable,
+        Misconfigured,
+    )
+}
+"""By `type`: what comes back over Temporal as a name becomes the same class again."""

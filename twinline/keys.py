@@ -1,0 +1,266 @@
+"""The key ring: seals what must not be read, and makes marks and hashes that outlive a rotation.
+
+Sealing keys rotate: the primary seals, every key in the ring opens. The stable key never rotates, because
+what it made (marks in host files, hashes of persons) must come out the same again.
+"""
+
+import base64
+import binascii
+import hmac
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from twinline.errors import Category, Misconfigured, TwinlineError
+
+_KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+_VERSION: Final = b"\x01"
+_MAX_FILE_BYTES: Final = 1 << 20
+_KEY_ID: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
+_PRIVATE_BITS: Final = stat.S_IRUSR | stat.S_IWUSR
+
+
+class KeyRingError(TwinlineError):
+    """Something sealed could not be opened; retrying helps only after the key ring was repaired."""
+
+    category: ClassVar[Category] = Category.REFUSED
+
+
+class _RingFile(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    primary: str
+    keys: dict[Annotated[str, StringConstraints(pattern=f"^{_KEY_ID.pattern}$")], str]
+    stable: str
+
+
+class KeyRing:
+    """Keys for sealing (AES-256-GCM) and for keyed hashes (HMAC-SHA256), each purpose with a key of its own.
+
+    Nonces are random, so one key must not seal more than 2**32 times (NIST SP 800-38D, 8.3): rotate before.
+    """
+
+    __slots__ = ("_ciphers", "_keys", "_mac_keys", "_primary", "_stable")
+
+    def __init__(self, *, primary: str, keys: Mapping[str, bytes], stable: bytes) -> None:
+        """Build a ring from raw 32-byte keys; raises ValueError, without key material, when they do not fit."""
+        for key_id, key in keys.items():
+            if not _KEY_ID.fullmatch(key_id):
+                raise ValueError("a key id is not of the form [a-z0-9][a-z0-9._-]{0,31}")
+            if len(key) != _KEY_BYTES:
+                raise ValueError(f'key "{key_id}" is not {_KEY_BYTES} bytes long')
+        if len(stable) != _KEY_BYTES:
+            raise ValueError(f'"stable" is not {_KEY_BYTES} bytes long')
+        if primary not in keys:
+            raise ValueError('"primary" names no key of "keys"')
+        self._primary = primary
+        self._keys = dict(keys)
+        self._stable = stable
+        self._ciphers: dict[tuple[str, str], AESGCM] = {}
+        self._mac_keys: dict[str, bytes] = {}
+
+    def __repr__(self) -> str:
+        return "KeyRing(…)"
+
+    def __reduce__(self) -> str:
+        # Pickling would put the keys into whatever stores or logs the pickle.
+        raise TypeError("a key ring is not pickled")
+
+    @property
+    def primary(self) -> str:
+        """The id (not secret) of the key that seals now."""
+        return self._primary
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Write a new ring of fresh random keys to `path`, readable by us alone, and load it.
+
+        Raises Misconfigured when the file exists (a ring is never overwritten) or cannot be written.
+        """
+
+        def fresh() -> str:
+            return base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
+
+        content = _RingFile(primary="k1", keys={"k1": fresh()}, stable=fresh())
+        text = json.dumps(content.model_dump(), indent=2) + "\n"
+        try:
+            _write_private(path, text.encode())
+        except FileExistsError:
+            raise Misconfigured(
+                f"the key ring {path} exists already and is never overwritten",
+                hint="Use it as it is, or name another file. Without it nothing sealed so far can be opened.",
+            ) from None
+        except OSError as error:
+            raise Misconfigured(
+                f"the key ring {path} cannot be written: {error.strerror}",
+                hint=f"Let this user create files in {path.parent}.",
+            ) from None
+        return cls.load(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the ring from `path`; raises Misconfigured when it is missing, readable by others or broken."""
+        try:
+            return cls._parse(_read_private(path))
+        except ValueError as error:
+            raise Misconfigured(
+                f"the key ring {path} is broken: {error}",
+                hint='Restore it from its backup: {"primary": id, "keys": {id: base64 of 32 bytes}, "stable": '
+                "base64 of 32 bytes}.",
+            ) from None
+
+    def seal(self, plain: bytes, *, aad: bytes, purpose: str = "ledger") -> bytes:
+        """Encrypt with the primary key; `aad` says where the result belongs and is needed to open it."""
+        header = _header(self._primary)
+        nonce = os.urandom(_NONCE_BYTES)
+        return header + nonce + self._cipher(self._primary, purpose).encrypt(nonce, plain, header + aad)
+
+    def open(self, sealed: bytes, *, aad: bytes, purpose: str = "ledger") -> bytes:
+        """Decrypt what any key of this ring sealed with the same `aad` and purpose; raises KeyRingError."""
+        key_id = _sealed_with(sealed)
+        if key_id not in self._keys:
+            raise KeyRingError(
+                f'a sealed value needs the key "{key_id}", which the key ring lacks',
+                hint='Put that key back under "keys" of the key ring file; old keys must stay in it.',
+            )
+        header = _header(key_id)
+        body = len(header) + _NONCE_BYTES
+        try:
+            return self._cipher(key_id, purpose).decrypt(sealed[len(header) : body], sealed[body:], header + aad)
+        except InvalidTag:
+            raise KeyRingError(
+                "a sealed value was altered, belongs elsewhere, or was sealed by another ring",
+                hint="Check that ledger and key ring belong together and were restored together.",
+            ) from None
+
+    def mac(self, purpose: str, *parts: str) -> bytes:
+        """Keyed hash of the parts, 32 bytes, the same for ever; no two lists of parts share an input."""
+        key = self._mac_keys.get(purpose)
+        if key is None:
+            key = self._mac_keys[purpose] = _subkey(self._stable, "mac", purpose)
+        digest = hmac.new(key, digestmod="sha256")
+        for part in parts:
+            encoded = part.encode()
+            digest.update(len(encoded).to_bytes(8, "big"))
+            digest.update(encoded)
+        return digest.digest()
+
+    @classmethod
+    def _parse(cls, content: bytes) -> Self:
+        try:
+            file = _RingFile.model_validate_json(content)
+        except ValidationError as error:
+            # Only where and what kind: pydantic's own text may quote the content.
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"][:1]) or "the file"
+            raise ValueError(f"{where}: {first['type'].replace('_', ' ')}") from None
+        keys = {key_id: _decoded(f'key "{key_id}"', text) for key_id, text in file.keys.items()}
+        return cls(primary=file.primary, keys=keys, stable=_decoded('"stable"', file.stable))
+
+    def _cipher(self, key_id: str, purpose: str) -> AESGCM:
+        cipher = self._ciphers.get((key_id, purpose))
+        if cipher is None:
+            cipher = AESGCM(_subkey(self._keys[key_id], "seal", purpose))
+            self._ciphers[key_id, purpose] = cipher
+        return cipher
+
+
+def _subkey(key: bytes, use: str, purpose: str) -> bytes:
+    info = f"twinline/1/{use}/{purpose}".encode()
+    return HKDF(algorithm=hashes.SHA256(), length=_KEY_BYTES, salt=None, info=info).derive(key)
+
+
+def _header(key_id: str) -> bytes:
+    name = key_id.encode()
+    return _VERSION + bytes([len(name)]) + name
+
+
+def _sealed_with(sealed: bytes) -> str:
+    malformed = KeyRingError(
+        "a value is not something that a key ring sealed",
+        hint="Check that the data was written by this version of twinline or an older one.",
+    )
+    if len(sealed) < 2 or sealed[:1] != _VERSION:
+        raise malformed
+    body = 2 + sealed[1]
+    name = sealed[2:body].decode("ascii", errors="replace")
+    if len(sealed) < body + _NONCE_BYTES + _TAG_BYTES or not _KEY_ID.fullmatch(name):
+        raise malformed
+    return name
+
+
+def _decoded(name: str, text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"{name} is not base64") from None
+
+
+def _read_private(path: Path) -> bytes:
+    try:
+        # O_NONBLOCK: opening a named pipe by mistake must not hang.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            _require_private(path, os.fstat(descriptor))
+            content = os.read(descriptor, _MAX_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise Misconfigured(
+            f"the key ring {path} does not exist",
+            hint="Set TWINLINE_KEYS to the key ring file.",
+        ) from None
+    except OSError as error:
+        raise Misconfigured(
+            f"the key ring {path} cannot be read: {error.strerror}",
+            hint="Run as the user that owns it.",
+        ) from None
+    if len(content) > _MAX_FILE_BYTES:
+        raise ValueError("larger than any key ring")
+    return content
+
+
+def _require_private(path: Path, status: os.stat_result) -> None:
+    mode = stat.S_IMODE(status.st_mode)
+    if not stat.S_ISREG(status.st_mode):
+        raise Misconfigured(f"the key ring {path} is not a file", hint="Set TWINLINE_KEYS to the key ring file.")
+    if status.st_uid != os.geteuid():
+        raise Misconfigured(
+            f"the key ring {path} belongs to user {status.st_uid}, twinline runs as user {os.geteuid()}",
+            hint=f"Run: chown {os.geteuid()} {path}",
+        )
+    if mode & ~_PRIVATE_BITS:
+        raise Misconfigured(
+            f"the key ring {path} has mode {mode:04o}, others could read or change it",
+            hint=f"Run: chmod 600 {path}. If others could read it before, replace the keys.",
+        )
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError:
+        path.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

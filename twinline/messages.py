@@ -1,0 +1,417 @@
+"""What crosses a process boundary: orders, receipts, and what workflows and activities tell each other.
+
+Imports nothing heavy, so that a storefront, a workflow and a worker can all share it. No message carries a
+password; mail addresses travel only inside orders, which the payload codec encrypts.
+"""
+
+import hashlib
+import json
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+ORDERS_QUEUE = "twinline"
+"""Task queue of the order workflows and of the activities that belong to no host."""
+
+
+TRIAL_LENGTH = timedelta(hours=48)
+GRACE = timedelta(seconds=90)
+DELAY_NOTICE = timedelta(minutes=15)
+
+
+def host_queue(host: str) -> str:
+    """Name the task queue on which only this host's half activities run."""
+    return f"host.{host}"
+
+
+CallerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
+# No "@" and nothing else that could carry a person's address into a workflow id, which is never encrypted.
+OrderId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
+RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Username = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{4,20}$")]
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
+EmailText = Annotated[str, StringConstraints(min_length=3, max_length=254, pattern=r"^[^\x00-\x20\x7f]+$")]
+Days = Annotated[int, Field(ge=1, le=3660)]
+
+Protocol = Literal["multics", "oscam"]
+
+
+class Message(BaseModel):
+    """Base of all messages: frozen, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OrderKind(StrEnum):
+    """What an order asks for."""
+
+    TRIAL = "trial"
+    PURCHASE = "purchase"
+    RENEWAL = "renewal"
+    BLOCK = "block"
+    UNBLOCK = "unblock"
+
+
+class BlockOwner(StrEnum):
+    """Who set a block; blocks of different owners are independent."""
+
+    ABUSE = "abuse"
+    PAYMENT = "payment"
+    RESELLER = "reseller"
+    OPERATOR = "operator"
+
+
+class _Order(Message):
+    caller: CallerName = "cli"
+
+    def fingerprint(self) -> str:
+        """Digest of the whole body: the same order id with another fingerprint is a conflict."""
+        body = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(body.encode(), digest_size=16).hexdigest()
+
+
+class TrialOrder(_Order):
+    """48 hours for a new customer, free, once per person."""
+
+    order: OrderId
+    email: EmailText
+    region: RegionName
+
+
+class PurchaseOrder(_Order):
+    """Paid days: for a new customer (email and region) or for an existing line, trials included (line)."""
+
+    order: OrderId
+    days: Days
+    email: EmailText | None = None
+    region: RegionName | None = None
+    line: Username | None = None
+
+    @model_validator(mode="after")
+    def _one_customer(self) -> "PurchaseOrder":
+        for_new = self.email is not None and self.region is not None and self.line is None
+        for_line = self.line is not None and self.email is None and self.region is None
+        if not (for_new or for_line):
+            raise ValueError("give either an email with a region, or a line")
+        return self
+
+
+class RenewalOrder(_Order):
+    """Further paid days for an existing line: max(now, its end) + days."""
+
+    order: OrderId
+    line: Username
+    days: Days
+
+
+class BlockOrder(_Order):
+    """A reason why a line must not work, kept until its owner lifts it or `until` has passed."""
+
+    case: OrderId
+    line: Username
+    reason: Reason
+    owner: BlockOwner = BlockOwner.ABUSE
+    until: AwareDatetime | None = None
+
+
+class UnblockOrder(_Order):
+    """Lifts the block that this owner set for this case, and no other."""
+
+    case: OrderId
+    line: Username
+    owner: BlockOwner = BlockOwner.ABUSE
+
+
+Order = TrialOrder | PurchaseOrder | RenewalOrder | BlockOrder | UnblockOrder
+OrderT = TypeVar("OrderT", bound=Order)
+
+
+def _opaque(username: str) -> str:
+    return hashlib.blake2b(username.encode(), digest_size=8).hexdigest()
+
+
+def order_kind(order: Order) -> OrderKind:
+    """Name what this order asks for."""
+    match order:
+        case TrialOrder():
+            return OrderKind.TRIAL
+        case PurchaseOrder():
+            return OrderKind.PURCHASE
+        case RenewalOrder():
+            return OrderKind.RENEWAL
+        case BlockOrder():
+            return OrderKind.BLOCK
+        case UnblockOrder():
+            return OrderKind.UNBLOCK
+
+
+def order_ref(order: Order) -> str:
+    """The caller's own id of the order: an order id, or case and line.
+
+    The line stands in it as a digest, because everybody who sees the Temporal UI can read workflow ids.
+    """
+    if isinstance(order, BlockOrder | UnblockOrder):
+        return f"{order.case}/{_opaque(order.line)}"
+    return order.order
+
+
+def order_workflow_id(order: Order) -> str:
+    """The workflow id: kind/caller/order, so that the same order twice is one workflow."""
+    return f"{order_kind(order)}/{order.caller}/{order_ref(order)}"
+
+
+def term_workflow_id(line_id: str, grant_id: str) -> str:
+    """The workflow id of a grant's Term."""
+    return f"term/{line_id}/{grant_id}"
+
+
+# --- what the ledger tells a workflow ---------------------------------------------------------------
+
+
+class HalfRef(Message):
+    """Which half: its host and the daemon there."""
+
+    host: str
+    protocol: Protocol
+
+
+class BlockInfo(Message):
+    """An active block, as a receipt shows it."""
+
+    owner: BlockOwner
+    case: str
+    reason: str
+    since: AwareDatetime
+    until: AwareDatetime | None = None
+
+
+class Recorded(Message):
+    """An order as the ledger took it: what the workflow needs to drive the halves and nothing secret."""
+
+    order_id: str
+    line_id: str
+    username: str
+    plan: Literal["trial", "paid"]
+    ends_at: AwareDatetime
+    revision: int
+    halves: tuple[HalfRef, ...]
+    blocks: tuple[BlockInfo, ...] = ()
+    grant_id: str | None = None
+    """The grant that this order gave; None for blocks and unblocks."""
+    grace_seconds: float = GRACE.total_seconds()
+    """How long the first mail waits for the second half."""
+    delay_notice_seconds: float = DELAY_NOTICE.total_seconds()
+    """After how long without any half the customer is told that it takes longer."""
+
+
+class TakeOrder(Message, Generic[OrderT]):
+    """An order on its way into the ledger, with the time at which Temporal took it."""
+
+    order: OrderT
+    at: AwareDatetime
+    workflow_id: str
+
+
+class TermStart(Message):
+    """Input of a Term: the grant whose end it keeps."""
+
+    line_id: str
+    grant_id: str
+    ends_at: AwareDatetime
+
+
+class EndGrant(Message):
+    """Ask the ledger whether this grant's end has come."""
+
+    term: TermStart
+    at: AwareDatetime
+
+
+class TermDecision(Message):
+    """What the ledger says when a grant's end seems to have come."""
+
+    outcome: Literal["ended", "overtaken", "later"]
+    ends_at: AwareDatetime
+    revision: int = 0
+    halves: tuple[HalfRef, ...] = ()
+
+
+# --- halves -----------------------------------------------------------------------------------------
+
+
+class HalfState(StrEnum):
+    """How far one half is."""
+
+    PENDING = "pending"
+    APPLIED = "applied"
+    FAILING = "failing"
+    ABANDONED = "abandoned"
+    REMOVED = "removed"
+
+
+class HalfTask(Message):
+    """Bring one line on one host to at least this revision, whatever the ledger wants by then."""
+
+    line_id: str
+    host: str
+    revision: int
+
+
+class HalfProven(Message):
+    """The running daemon was seen to hold this revision."""
+
+    revision: int
+    state: HalfState
+    proven_at: AwareDatetime
+
+
+class HalfReceipt(Message):
+    """One half as a receipt shows it."""
+
+    host: str
+    protocol: Protocol
+    state: HalfState
+    revision: int
+    attempts: int
+    last_error: str | None = None
+    next_attempt: AwareDatetime | None = None
+
+
+# --- mail -------------------------------------------------------------------------------------------
+
+
+class MailKind(StrEnum):
+    """Which message a customer gets."""
+
+    CREDENTIALS = "credentials"
+    SECOND_HALF = "second_half"
+    DELAYED = "delayed"
+    EXTENDED = "extended"
+    BLOCKED = "blocked"
+    UNBLOCKED = "unblocked"
+
+
+class MailState(StrEnum):
+    """How far a message is: stored, handed over (accepted), refused for good, or its outcome unknown."""
+
+    STORED = "stored"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+class MailTask(Message):
+    """Write the message of this kind about this line, once per `ref` (a grant or a case)."""
+
+    line_id: str
+    kind: MailKind
+    ref: str
+    at: AwareDatetime
+    hosts: tuple[str, ...] = ()
+    """Credentials: the hosts that the order has seen proven. Second half: the hosts that became ready since."""
+
+
+class MailStored(Message):
+    """A message that stands in the ledger, byte for byte as it will be handed over."""
+
+    mail_id: str
+    kind: MailKind
+    message_id: str
+    state: MailState
+
+
+class MailChoice(Message):
+    """The message that was stored, or none when by now there is nothing true to say."""
+
+    stored: MailStored | None = None
+
+
+class MailReceipt(Message):
+    """The message as a receipt shows it."""
+
+    kind: MailKind
+    state: MailState
+    message_id: str
+
+
+# --- receipts ---------------------------------------------------------------------------------------
+
+
+class Receipt(Message):
+    """What became of an order; stable outside contract."""
+
+    order: str
+    kind: OrderKind
+    line: str
+    username: str
+    plan: Literal["trial", "paid"]
+    ends_at: AwareDatetime
+    blocks: tuple[BlockInfo, ...]
+    halves: tuple[HalfReceipt, ...]
+    mail: MailReceipt | None
+    workflow_id: str
+
+
+class OrderStatus(Message):
+    """Answer of the `progress` query and result of an order workflow."""
+
+    fingerprint: str
+    done: bool
+    receipt: Receipt | None = None
+    """None until the ledger has taken the order."""
+
+
+class Refusal(Message):
+    """An error on its way to the caller."""
+
+    type: str
+    message: str
+    hint: str
+    retryable: bool
+
+
+class OrderOutcome(Message):
+    """What the ledger keeps of a finished order, for when Temporal has forgotten it."""
+
+    order_id: str
+    receipt: Receipt
+
+
+class LateTrial(Message):
+    """A trial whose first half was proven only now: its time starts at the proof."""
+
+    line_id: str
+    grant_id: str
+    proven_at: AwareDatetime
+
+
+class LateTrialMoved(Message):
+    """Where the end of a late trial is now, and the revision that carries it."""
+
+    ends_at: AwareDatetime
+    revision: int
+
+
+class NameOf:
+    """Names by which Temporal knows workflows and activities; nothing else may spell them."""
+
+    TRIAL = "Trial"
+    PURCHASE = "Purchase"
+    RENEWAL = "Renewal"
+    BLOCK = "Block"
+    UNBLOCK = "Unblock"
+    TERM = "Term"
+
+    RECORD_TRIAL = "record_trial"
+    RECORD_PURCHASE = "record_purchase"
+    RECORD_RENEWAL = "record_renewal"
+    RECORD_BLOCK = "record_block"
+    RECORD_UNBLOCK = "record_unblock"
+    START_LATE_TRIAL = "start_late_trial"
+    END_GRANT = "end_grant"
+    SETTLE_ORDER = "settle_order"
+    BRING_HALF = "bring_half"
+    STORE_MAIL = "store_mail"
+    HAND_OVER_MAIL = "hand_over_mail"

@@ -1,0 +1,67 @@
+"""Settings: what the environment (`TWINLINE_*`) says about where things are."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from twinline.errors import Misconfigured
+from twinline.messages import DELAY_NOTICE, GRACE
+from twinline.problems import Problem, quoted
+
+_PREFIX: Final = "TWINLINE_"
+
+
+def _seconds(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return timedelta(seconds=float(value))
+    except OverflowError:
+        raise ValueError("longer than any wait") from None
+
+
+_Seconds = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
+
+
+class Settings(BaseSettings):
+    """The settings of one process; the descriptions say what each variable must be."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
+
+    inventory: Path = Field(description="the path of the inventory, a TOML file")
+    database_url: SecretStr = Field(
+        description="the address of the ledger, such as sqlite:////var/lib/twinline/ledger.db (four slashes)"
+    )
+    smtp_url: SecretStr = Field(
+        description="the mail server: smtp://user:password@host:port, smtps://… or, on loopback only, smtp+plain://…"
+    )
+    keys: Path = Field(description="the path of the key ring file (mode 0600)")
+    grace: _Seconds = Field(default=GRACE, description="seconds above 0: how long the first mail waits for both halves")
+    delay_notice: _Seconds = Field(
+        default=DELAY_NOTICE,
+        description="seconds above 0: after how long a customer without any half is told",
+    )
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment; raises Misconfigured, which names every variable that is missing or wrong."""
+        try:
+            # Not `cls()`: the fields come from the environment, which a type checker cannot know.
+            return cls.model_validate({})
+        except ValidationError as error:
+            first, *others = [_problem(detail) for detail in error.errors(include_url=False)]
+            lines = [first.sentence, *(f"{other.sentence}. {other.hint}" for other in others)]
+            raise Misconfigured("\n  also: ".join(lines), hint=first.hint) from None
+
+
+def _problem(detail: ErrorDetails) -> Problem:
+    field = str(detail["loc"][0])
+    variable = f"{_PREFIX}{field.upper()}"
+    hint = f"Set it to {Settings.model_fields[field].description}."
+    if detail["type"] == "missing":
+        return Problem(f"{variable} is not set", hint)
+    return Problem(f"{variable} is {quoted(detail['input'])}", hint)
