@@ -1,0 +1,232 @@
+"""A desk at which tests hand in orders: every call is a transaction of its own, and time moves only by hand."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from sqlmodel import SQLModel, select
+
+from twinline.inventory import Inventory
+from twinline.keys import KeyRing
+from twinline.ledger import Ledger, halves, orders, setup, terms
+from twinline.ledger.queries import LineView, line_view, reveal_password
+from twinline.messages import (
+    BlockOrder,
+    BlockOwner,
+    HalfState,
+    LateTrial,
+    Order,
+    PurchaseOrder,
+    Recorded,
+    RenewalOrder,
+    TermDecision,
+    TermStart,
+    TrialOrder,
+    UnblockOrder,
+    order_workflow_id,
+)
+
+START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+Row = TypeVar("Row", bound=SQLModel)
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """A pair for an inventory, with the hosts `mc-<name>` and `os-<name>`."""
+
+    name: str
+    region: str = "eu"
+    capacity: int = 1000
+
+    @property
+    def hosts(self) -> tuple[str, str]:
+        return (f"mc-{self.name}", f"os-{self.name}")
+
+
+def an_inventory(*pairs: Pairing) -> Inventory:
+    """An inventory of these pairs."""
+    protocols = ("multics", "oscam")
+    hosts = [
+        {
+            "name": host,
+            "protocol": protocol,
+            "ssh": {"address": f"{host}.example.com", "user": "twinline", "key": "id", "known_hosts": "known_hosts"},
+            "accounts_file": "/var/etc/accounts",
+            "state_dir": "/var/lib/twinline",
+            "timezone": "UTC",
+            "public": {"address": f"{host}.example.com", "port": 12000},
+            "status": {"url": "http://127.0.0.1:8888", "user": "admin", "password": "status-password"},
+        }
+        | ({"groups": [1]} if protocol == "oscam" else {})
+        for pair in pairs
+        for host, protocol in zip(pair.hosts, protocols, strict=True)
+    ]
+    return Inventory.model_validate(
+        {
+            "service": {
+                "name": "Example Lines",
+                "rights_holder": "Example Broadcasting Ltd.",
+                "abuse_contact": "abuse@example.com",
+                "support_email": "support@example.com",
+                "mail_from": "lines@example.com",
+                "public_url": "https://lines.example.com",
+            },
+            "hosts": hosts,
+            "pairs": [
+                {
+                    "name": pair.name,
+                    "region": pair.region,
+                    "multics": pair.hosts[0],
+                    "oscam": pair.hosts[1],
+                    "capacity": pair.capacity,
+                }
+                for pair in pairs
+            ],
+        }
+    )
+
+
+async def take(ledger: Ledger, order: Order, *, now: datetime) -> Recorded:
+    """Hand in any order; the person behind an address is the address in lower case."""
+    workflow_id = order_workflow_id(order)
+    async with ledger.write() as tx:
+        match order:
+            case TrialOrder():
+                return await orders.record_trial(
+                    tx, order, person=order.email.lower(), now=now, workflow_id=workflow_id
+                )
+            case PurchaseOrder():
+                person = None if order.email is None else order.email.lower()
+                return await orders.record_purchase(tx, order, person=person, now=now, workflow_id=workflow_id)
+            case RenewalOrder():
+                return await orders.record_renewal(tx, order, now=now, workflow_id=workflow_id)
+            case BlockOrder():
+                return await orders.record_block(tx, order, now=now, workflow_id=workflow_id)
+            case UnblockOrder():
+                return await orders.record_unblock(tx, order, now=now, workflow_id=workflow_id)
+
+
+@dataclass
+class Desk:
+    """A migrated ledger with the region `eu` of one pair, and a clock."""
+
+    ledger: Ledger
+    keys: KeyRing
+    path: Path
+    now: datetime = START
+    _count: int = field(default=0)
+
+    def ref(self) -> str:
+        """An order id that was not used yet."""
+        self._count += 1
+        return f"o-{self._count}"
+
+    async def sync(self, *pairs: Pairing) -> None:
+        """Declare these pairs and no others."""
+        async with self.ledger.write() as tx:
+            await setup.sync_inventory(tx, an_inventory(*pairs), now=self.now)
+
+    async def take(self, order: Order) -> Recorded:
+        """Hand in an order."""
+        return await take(self.ledger, order, now=self.now)
+
+    async def trial(self, email: str = "ann@example.com", region: str = "eu") -> Recorded:
+        """Order a trial."""
+        return await self.take(TrialOrder(order=self.ref(), email=email, region=region))
+
+    async def purchase(self, email: str = "ann@example.com", region: str = "eu", days: int = 30) -> Recorded:
+        """Order paid days for a new customer."""
+        return await self.take(PurchaseOrder(order=self.ref(), email=email, region=region, days=days))
+
+    async def renew(self, username: str, days: int = 30) -> Recorded:
+        """Order further paid days."""
+        return await self.take(RenewalOrder(order=self.ref(), line=username, days=days))
+
+    async def block(
+        self, username: str, case: str = "case-1", owner: BlockOwner = BlockOwner.ABUSE, caller: str = "cli"
+    ) -> Recorded:
+        """Set a block."""
+        return await self.take(
+            BlockOrder(case=case, line=username, owner=owner, reason="shared with others", caller=caller)
+        )
+
+    async def unblock(
+        self, username: str, case: str = "case-1", owner: BlockOwner = BlockOwner.ABUSE, caller: str = "cli"
+    ) -> Recorded:
+        """Lift a block."""
+        return await self.take(UnblockOrder(case=case, line=username, owner=owner, caller=caller))
+
+    async def end(self, recorded: Recorded) -> TermDecision:
+        """Ask for the end of the grant that this order gave, now."""
+        assert recorded.grant_id is not None
+        term = TermStart(line_id=recorded.line_id, grant_id=recorded.grant_id, ends_at=recorded.ends_at)
+        async with self.ledger.write() as tx:
+            return await terms.end_grant(tx, term, now=self.now)
+
+    async def start_late(self, recorded: Recorded) -> terms.LateStart:
+        """Let the trial that this order gave start now."""
+        assert recorded.grant_id is not None
+        late = LateTrial(line_id=recorded.line_id, grant_id=recorded.grant_id, proven_at=self.now)
+        async with self.ledger.write() as tx:
+            return await terms.start_late_trial(tx, late, now=self.now)
+
+    async def open_batch(self, host: str, limit: int = 1000) -> halves.Batch:
+        """Open a batch as the host's writer does."""
+        async with self.ledger.write() as tx:
+            return await halves.open_batch(tx, host, limit=limit, now=self.now)
+
+    async def close_batch(self, batch: halves.Batch, only: Iterable[str] | None = None) -> None:
+        """Prove the batch, or the named lines of it."""
+        results = [proof_of(half) for half in batch.halves if only is None or half.line_id in set(only)]
+        async with self.ledger.write() as tx:
+            await halves.close_batch(tx, batch.host, batch.token, results, now=self.now)
+
+    async def prove(self, host: str) -> halves.Batch:
+        """Bring everything on this host in step."""
+        batch = await self.open_batch(host)
+        await self.close_batch(batch)
+        return batch
+
+    async def fail(self, host: str, *line_ids: str, host_down: bool = True) -> None:
+        """Report that a batch did not get through."""
+        async with self.ledger.write() as tx:
+            await halves.report_failure(
+                tx,
+                host,
+                line_ids,
+                code="ConnectionLost",
+                now=self.now,
+                next_attempt=self.now + timedelta(seconds=30),
+                host_down=host_down,
+            )
+
+    async def view(self, username: str) -> LineView:
+        """Look at a line."""
+        async with self.ledger.read() as tx:
+            return await line_view(tx, username)
+
+    async def password(self, username: str) -> str:
+        """The line's password."""
+        async with self.ledger.read() as tx:
+            return (await reveal_password(tx, username)).get_secret_value()
+
+    async def rows(self, table: type[Row]) -> list[Row]:
+        """All rows of a table."""
+        async with self.ledger.read() as tx:
+            return list(await tx.session.exec(select(table)))
+
+    def raw(self) -> bytes:
+        """What a thief of the files would have: the database with its write-ahead log."""
+        companions = [self.path, self.path.with_name(self.path.name + "-wal")]
+        return b"".join(file.read_bytes() for file in companions if file.exists())
+
+
+def proof_of(half: halves.BatchHalf) -> halves.ProvenHalf:
+    """The proof of exactly what the batch asked for."""
+    state = HalfState.APPLIED if half.state == "present" else HalfState.REMOVED
+    return halves.ProvenHalf(line_id=half.line_id, revision=half.revision, state=state)

@@ -1,0 +1,78 @@
+"""Many at once, each with connections of its own, as separate workers are."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack
+
+import pytest_asyncio
+
+from tests.ledger.support import START, Desk, Pairing, proof_of, take
+from twinline.errors import RegionFull, TrialAlreadyUsed
+from twinline.keys import KeyRing
+from twinline.ledger import Ledger, halves, models
+from twinline.ledger.halves import StaleToken
+from twinline.messages import HalfState, Order, PurchaseOrder, Recorded, TrialOrder
+
+
+@pytest_asyncio.fixture
+async def workers(desk: Desk, keys: KeyRing) -> AsyncIterator[list[Ledger]]:
+    async with AsyncExitStack() as stack:
+        ledgers: list[Ledger] = []
+        for _ in range(4):
+            ledger = await Ledger.open(f"sqlite:///{desk.path}", keys=keys)
+            stack.push_async_callback(ledger.close)
+            ledgers.append(ledger)
+        yield ledgers
+
+
+async def all_of(calls: list[Coroutine[None, None, Recorded]]) -> list[Recorded | BaseException]:
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_fifty_callers_with_the_same_order_get_one_line(desk: Desk, workers: list[Ledger]) -> None:
+    order = TrialOrder(order="1", email="ann@example.com", region="eu")
+    results = await all_of([take(workers[n % len(workers)], order, now=START) for n in range(50)])
+    assert all(isinstance(result, Recorded) and result == results[0] for result in results)
+    assert len(await desk.rows(models.Line)) == 1
+    assert len(await desk.rows(models.Order)) == 1
+
+
+async def test_of_many_trials_for_one_person_one_gets_through(desk: Desk, workers: list[Ledger]) -> None:
+    orders = [TrialOrder(order=f"{n}", email="ann@example.com", region="eu") for n in range(12)]
+    results = await all_of([take(workers[n % len(workers)], order, now=START) for n, order in enumerate(orders)])
+    assert sorted(type(result).__name__ for result in results) == ["Recorded"] + ["TrialAlreadyUsed"] * 11
+    assert sum(isinstance(result, TrialAlreadyUsed) for result in results) == 11
+    assert len(await desk.rows(models.Line)) == 1
+
+
+async def test_the_last_places_of_a_region_are_given_out_once(desk: Desk, workers: list[Ledger]) -> None:
+    await desk.sync(Pairing(name="eu1", capacity=2), Pairing(name="eu2", capacity=3))
+    orders: list[Order] = [
+        PurchaseOrder(order=f"{n}", email=f"{n}@example.com", region="eu", days=1) for n in range(12)
+    ]
+    results = await all_of([take(workers[n % len(workers)], order, now=START) for n, order in enumerate(orders)])
+    assert sum(isinstance(result, RegionFull) for result in results) == 7
+    pairs = [line.pair for line in await desk.rows(models.Line)]
+    assert (pairs.count("eu1"), pairs.count("eu2")) == (2, 3)
+
+
+async def test_two_workers_of_one_host_never_both_record(desk: Desk, workers: list[Ledger]) -> None:
+    recorded = [await desk.purchase(f"{n}@example.com") for n in range(5)]
+    both_open = asyncio.Barrier(2)
+
+    async def work(ledger: Ledger) -> halves.FenceToken | None:
+        async with ledger.write() as tx:
+            batch = await halves.open_batch(tx, "mc-eu1", limit=100, now=START)
+        await both_open.wait()
+        try:
+            async with ledger.write() as tx:
+                results = [proof_of(half) for half in batch.halves]
+                await halves.close_batch(tx, "mc-eu1", batch.token, results, now=START)
+        except StaleToken:
+            return None
+        return batch.token
+
+    tokens = await asyncio.gather(*(work(ledger) for ledger in workers[:2]))
+    assert sorted(tokens, key=lambda token: token is not None) == [None, halves.FenceToken(epoch=1, n=2)]
+    for one in recorded:
+        assert (await desk.view(one.username)).halves[0].state is HalfState.APPLIED

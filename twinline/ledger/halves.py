@@ -1,0 +1,271 @@
+"""What hosts need: batches of the halves that are behind, and what came of them."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import AwareDatetime, SecretStr
+from sqlmodel import case, col, select, update
+
+from twinline.errors import Misconfigured, UnknownLine
+from twinline.ledger import models
+from twinline.ledger.lines import mark_of, password_of
+from twinline.ledger.rules import LineState
+from twinline.ledger.tx import ReadTx, WriteTx
+from twinline.ledger.types import error_code, utc
+from twinline.messages import HalfProven, HalfReceipt, HalfState, Message, Protocol
+
+
+class StaleToken(Exception):
+    """A later batch of this host was opened since; retrying cannot help, opening a new batch does."""
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class FenceToken:
+    """Grows with every batch of a host; the host refuses one lower than it has seen."""
+
+    epoch: int
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchHalf:
+    """One half that is behind, and what its host must hold."""
+
+    line_id: str
+    username: str
+    password: SecretStr
+    state: LineState
+    ends_at: datetime | None
+    revision: int
+    mark: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What one writer may now write to one host."""
+
+    host: str
+    token: FenceToken
+    halves: tuple[BatchHalf, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProvenHalf:
+    """The running daemon was seen to hold this revision: `applied` for a present line, else `removed`."""
+
+    line_id: str
+    revision: int
+    state: HalfState
+
+    def __post_init__(self) -> None:
+        if self.state not in {HalfState.APPLIED, HalfState.REMOVED}:
+            raise ValueError(f"no proof shows the state {self.state}")
+
+
+class HalfProgress(Message):
+    """How far one half is; `proven_state` is what its daemon was last seen to hold."""
+
+    line_id: str
+    host: str
+    protocol: Protocol
+    state: HalfState
+    wanted: int
+    proven: int
+    proven_state: HalfState | None
+    proven_at: AwareDatetime | None
+    attempts: int
+    last_error: str | None
+    next_attempt: AwareDatetime | None
+    behind_since: AwareDatetime | None
+
+    def receipt(self) -> HalfReceipt:
+        """The half as a receipt shows it."""
+        return HalfReceipt(
+            host=self.host,
+            protocol=self.protocol,
+            state=self.state,
+            revision=self.proven,
+            attempts=self.attempts,
+            last_error=self.last_error,
+            next_attempt=self.next_attempt,
+        )
+
+    def proof(self) -> HalfProven | None:
+        """What was proven last; None when nothing was yet."""
+        if self.proven_state is None or self.proven_at is None:
+            return None
+        return HalfProven(revision=self.proven, state=self.proven_state, proven_at=self.proven_at)
+
+
+def progress_of(half: models.Half) -> HalfProgress:
+    """The half's row as others may see it."""
+    return HalfProgress.model_validate(half.model_dump())
+
+
+async def half_progress(tx: ReadTx, line_id: str, host: str) -> HalfProgress:
+    """How far the half of this line on this host is; raises UnknownLine."""
+    half = await tx.session.get(models.Half, (line_id, host))
+    if half is None:
+        raise UnknownLine(
+            f'line {line_id} has no half on host "{host}"',
+            hint="Was the ledger restored from an older backup? Repeat the order.",
+        )
+    return progress_of(half)
+
+
+async def line_progress(tx: ReadTx, line_id: str) -> tuple[HalfProgress, ...]:
+    """How far every half of a line is, MultiCS first."""
+    query = select(models.Half).where(models.Half.line_id == line_id)
+    halves = await tx.session.exec(query.order_by(col(models.Half.protocol), col(models.Half.host)))
+    return tuple(progress_of(half) for half in halves)
+
+
+async def managed_usernames(tx: ReadTx, host: str) -> frozenset[str]:
+    """Every name that was ever ours on this host: what else stands there is foreign."""
+    query = select(models.Line.username).join(models.Half).where(models.Half.host == host)
+    return frozenset(await tx.session.exec(query))
+
+
+async def absent_usernames(tx: ReadTx, host: str, usernames: Sequence[str]) -> frozenset[str]:
+    """Which of these names belong to lines that this host must not hold and was seen not to hold."""
+    found: set[str] = set()
+    for names in _chunks(usernames):
+        query = (
+            select(models.Line.username)
+            .join(models.Half)
+            .where(col(models.Line.username).in_(names), models.Line.state == "absent")
+            .where(models.Half.host == host, models.Half.proven == models.Half.wanted)
+        )
+        found.update(await tx.session.exec(query))
+    return frozenset(found)
+
+
+async def open_batch(tx: WriteTx, host: str, *, limit: int, now: datetime) -> Batch:
+    """Give out a new fencing token and the halves of this host that are behind; raises Misconfigured.
+
+    First those that must lose access, then those whose next attempt is due, then the oldest: what keeps
+    failing waits behind, but is never left out while there is room.
+    """
+    fence = await _fence(tx, host)
+    fence.n += 1
+    due = col(models.Half.next_attempt)
+    query = (
+        select(models.Half, models.Line)
+        .join(models.Line)
+        .where(models.Half.host == host, models.Half.wanted > models.Half.proven)
+        .order_by(
+            case((col(models.Line.state) == "present", 1), else_=0),
+            case((due > utc(now), 1), else_=0),
+            col(models.Half.behind_since),
+            col(models.Half.line_id),
+        )
+        .limit(limit)
+    )
+    lines = [line for _, line in await tx.session.exec(query)]
+    return Batch(
+        host=host,
+        token=FenceToken(epoch=fence.epoch, n=fence.n),
+        halves=tuple(_batch_half(tx, line) for line in lines),
+    )
+
+
+def _batch_half(tx: ReadTx, line: models.Line) -> BatchHalf:
+    password = password_of(tx.keys, line)
+    return BatchHalf(
+        line_id=line.id,
+        username=line.username,
+        password=password,
+        state=line.state,
+        ends_at=line.ends_at,
+        revision=line.revision,
+        mark=mark_of(tx.keys, line, password),
+    )
+
+
+async def close_batch(
+    tx: WriteTx, host: str, token: FenceToken, results: Sequence[ProvenHalf], *, now: datetime
+) -> None:
+    """Record what was proven, where it is higher than before; the host counts as up again.
+
+    Raises StaleToken (nothing is recorded: the later batch holds the same halves), Misconfigured, ValueError
+    (a proof of a revision that no line ever had).
+    """
+    fence = await _fence(tx, host)
+    if token != FenceToken(epoch=fence.epoch, n=fence.n):
+        raise StaleToken(f'host "{host}" has a batch later than {token.epoch}/{token.n}')
+    proofs = {proof.line_id: proof for proof in results}
+    for line_ids in _chunks(list(proofs)):
+        query = select(models.Half).where(models.Half.host == host, col(models.Half.line_id).in_(line_ids))
+        for half in await tx.session.exec(query):
+            _prove(half, proofs[half.line_id], now=utc(now))
+    await tx.session.exec(update(models.Host).where(col(models.Host.name) == host).values(down_since=None))
+
+
+def _prove(half: models.Half, proof: ProvenHalf, *, now: datetime) -> None:
+    if proof.revision > half.wanted:
+        raise ValueError(f"revision {proof.revision} proven on {half.host}, but only {half.wanted} was ever wanted")
+    if proof.revision <= half.proven:
+        return
+    half.proven, half.proven_state, half.proven_at = proof.revision, proof.state, now
+    half.last_error = half.next_attempt = None
+    if proof.revision < half.wanted:
+        half.state = HalfState.PENDING
+        return
+    half.state, half.behind_since = proof.state, None
+    half.attempts += 1
+
+
+async def report_failure(
+    tx: WriteTx,
+    host: str,
+    line_ids: Sequence[str],
+    *,
+    code: str,
+    now: datetime,
+    next_attempt: datetime | None,
+    host_down: bool,
+) -> None:
+    """Record a try that proved nothing for these lines' halves, as far as they are still behind.
+
+    `host_down` says that the host itself did not take the batch, so that new lines go elsewhere until one
+    gets through. Raises ValueError when `code` is more than a code.
+    """
+    code = error_code(code)
+    half = models.Half
+    for ids in _chunks(line_ids):
+        await tx.session.exec(
+            update(half)
+            .where(col(half.host) == host, col(half.line_id).in_(ids), col(half.wanted) > col(half.proven))
+            .values(
+                attempts=col(half.attempts) + 1,
+                last_error=code,
+                next_attempt=next_attempt,
+                # An operator's decision to give a half up outlives further failures.
+                state=case(
+                    (col(half.state) == HalfState.ABANDONED, HalfState.ABANDONED.value), else_=HalfState.FAILING.value
+                ),
+            )
+        )
+    if host_down:
+        await tx.session.exec(
+            update(models.Host)
+            .where(col(models.Host.name) == host, col(models.Host.down_since).is_(None))
+            .values(down_since=utc(now))
+        )
+
+
+async def _fence(tx: WriteTx, host: str) -> models.Fence:
+    fence = await tx.session.get(models.Fence, host, with_for_update=True)
+    if fence is None:
+        raise Misconfigured(
+            f'the ledger does not know the host "{host}"',
+            hint="Declare it in the inventory and restart the worker, which takes the inventory over.",
+        )
+    return fence
+
+
+def _chunks(ids: Sequence[str], size: int = 500) -> Generator[Sequence[str]]:
+    """Databases bound the number of parameters of a statement."""
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]

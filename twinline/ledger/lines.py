@@ -1,0 +1,215 @@
+"""One line with all its rows: loading it, telling what its hosts must hold, and raising its revision."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import AwareDatetime, SecretStr
+from sqlmodel import col, select
+
+from twinline.errors import UnknownLine
+from twinline.keys import KeyRing
+from twinline.ledger import models, rules
+from twinline.ledger.models import Plan
+from twinline.ledger.rules import Desired, LineState
+from twinline.ledger.tx import ReadTx, WriteTx
+from twinline.messages import BlockInfo, HalfRef, HalfState, Message
+
+
+class Snapshot(Message):
+    """What an event shows of a line before and after: no name, no address, no password, no free text."""
+
+    revision: int
+    state: LineState
+    ends_at: AwareDatetime | None
+    plan: Plan | None
+    blocks: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineRows:
+    """A line, its grants by end, its blocks (lifted ones too) by age, its halves with MultiCS first."""
+
+    line: models.Line
+    grants: list[models.Grant]
+    blocks: list[models.Block]
+    halves: list[models.Half]
+
+    @property
+    def open_grants(self) -> list[models.Grant]:
+        """Grants that are not ended."""
+        return [grant for grant in self.grants if grant.ended_at is None]
+
+    @property
+    def active_blocks(self) -> list[models.Block]:
+        """Blocks that are not lifted."""
+        return [block for block in self.blocks if block.lifted_at is None]
+
+    @property
+    def last_grant(self) -> models.Grant:
+        """The grant that tells plan and end: the last one still open, or else the last there was."""
+        return max(self.open_grants or self.grants, key=lambda grant: grant.ends_at)
+
+    def grant(self, grant_id: str) -> models.Grant:
+        """Find a grant of this line; raises UnknownLine."""
+        for grant in self.grants:
+            if grant.id == grant_id:
+                return grant
+        raise UnknownLine(
+            f"line {self.line.id} has no grant {grant_id}",
+            hint="Was the ledger restored from an older backup? Repeat the order.",
+        )
+
+    def desired(self) -> Desired:
+        """What hosts must hold, computed from the rows."""
+        return rules.desired_state(
+            closed=self.line.closed_at is not None,
+            blocked=bool(self.active_blocks),
+            open_ends=[grant.ends_at for grant in self.open_grants],
+        )
+
+    def half_refs(self) -> tuple[HalfRef, ...]:
+        """The halves as workflows know them."""
+        return tuple(HalfRef(host=half.host, protocol=half.protocol) for half in self.halves)
+
+    def block_infos(self) -> tuple[BlockInfo, ...]:
+        """The active blocks as receipts show them."""
+        return tuple(block_info(block) for block in self.active_blocks)
+
+    def snapshot(self) -> Snapshot:
+        """The line as an event shows it."""
+        return Snapshot(
+            revision=self.line.revision,
+            state=self.line.state,
+            ends_at=self.line.ends_at,
+            plan=self.last_grant.plan if self.grants else None,
+            blocks=tuple(f"{block.owner}/{block.case}" for block in self.active_blocks),
+        )
+
+
+def block_info(block: models.Block) -> BlockInfo:
+    """A block as a receipt shows it."""
+    return BlockInfo(owner=block.owner, case=block.case, reason=block.reason, since=block.set_at, until=block.until)
+
+
+async def line_by_username(tx: ReadTx, username: str) -> LineRows:
+    """Load a line by its name, locked when `tx` writes; raises UnknownLine."""
+    query = select(models.Line).where(models.Line.username_casefold == username.casefold())
+    line = (await tx.session.exec(query.with_for_update() if isinstance(tx, WriteTx) else query)).one_or_none()
+    if line is None:
+        raise UnknownLine(
+            f'there is no line "{username}"', hint="Check the spelling; `twinline line list` shows all lines."
+        )
+    return (await lines_with_rows(tx, [line]))[0]
+
+
+async def line_by_id(tx: ReadTx, line_id: str) -> LineRows:
+    """Load a line by its id, locked when `tx` writes; raises UnknownLine."""
+    line = await tx.session.get(models.Line, line_id, with_for_update=isinstance(tx, WriteTx))
+    if line is None:
+        raise UnknownLine(
+            f"there is no line with the id {line_id}",
+            hint="Was the ledger restored from an older backup? Repeat the order.",
+        )
+    return (await lines_with_rows(tx, [line]))[0]
+
+
+async def lines_with_rows(tx: ReadTx, lines: Sequence[models.Line]) -> list[LineRows]:
+    """Add their grants, blocks and halves to lines that were loaded together (a page of them, not all)."""
+    ids = [line.id for line in lines]
+    grants = select(models.Grant).where(col(models.Grant.line_id).in_(ids))
+    blocks = select(models.Block).where(col(models.Block.line_id).in_(ids))
+    halves = select(models.Half).where(col(models.Half.line_id).in_(ids))
+    loaded = {line.id: LineRows(line=line, grants=[], blocks=[], halves=[]) for line in lines}
+    for grant in await tx.session.exec(grants.order_by(col(models.Grant.ends_at))):
+        loaded[grant.line_id].grants.append(grant)
+    for block in await tx.session.exec(blocks.order_by(col(models.Block.set_at), col(models.Block.id))):
+        loaded[block.line_id].blocks.append(block)
+    for half in await tx.session.exec(halves.order_by(col(models.Half.protocol), col(models.Half.host))):
+        loaded[half.line_id].halves.append(half)
+    return list(loaded.values())
+
+
+def settle(rows: LineRows, *, now: datetime) -> bool:
+    """Raise the revision when what hosts must hold has changed; the only place that does.
+
+    A half that falls behind is pending again, unless its host is failing: that stays true.
+    """
+    line, desired = rows.line, rows.desired()
+    if (line.state, line.ends_at) == (desired.state, desired.ends_at):
+        return False
+    line.state, line.ends_at = desired.state, desired.ends_at
+    line.revision += 1
+    for half in rows.halves:
+        half.behind_since = half.behind_since or now
+        half.wanted = line.revision
+        half.attempts = 0
+        if half.state is not HalfState.FAILING:
+            half.state = HalfState.PENDING
+    return True
+
+
+def note(
+    tx: WriteTx,
+    *,
+    at: datetime,
+    who: str,
+    what: str,
+    why: str,
+    line_id: str | None = None,
+    before: Message | None = None,
+    after: Message | None = None,
+) -> None:
+    """Append an event; events can't be erased, so nothing in it may be secret or about a person."""
+    tx.session.add(
+        models.Event(
+            at=at,
+            who=who,
+            what=what,
+            why=why,
+            line_id=line_id,
+            before=None if before is None else before.model_dump_json(),
+            after=None if after is None else after.model_dump_json(),
+        )
+    )
+
+
+def seal(keys: KeyRing, table: str, row_id: str, column: str, plain: bytes) -> bytes:
+    """Seal a value to its place: moved to another row or column it does not open."""
+    return keys.seal(plain, aad=_place(table, row_id, column))
+
+
+def unseal(keys: KeyRing, table: str, row_id: str, column: str, sealed: bytes) -> bytes:
+    """Open what `seal` made for this place; raises KeyRingError."""
+    return keys.open(sealed, aad=_place(table, row_id, column))
+
+
+def _place(table: str, row_id: str, column: str) -> bytes:
+    return f"{table}/{row_id}/{column}".encode()
+
+
+def password_of(keys: KeyRing, line: models.Line) -> SecretStr:
+    """The line's password; raises KeyRingError."""
+    return SecretStr(unseal(keys, "line", line.id, "password", line.password_sealed).decode())
+
+
+def email_of(keys: KeyRing, line: models.Line) -> SecretStr:
+    """The customer's address; raises KeyRingError."""
+    return SecretStr(unseal(keys, "line", line.id, "email", line.email_sealed).decode())
+
+
+def mark_of(keys: KeyRing, line: models.Line, password: SecretStr) -> str:
+    """The mark of the line's revision."""
+    return rules.mark(
+        keys,
+        line_id=line.id,
+        username=line.username,
+        password=password.get_secret_value(),
+        desired=Desired(state=line.state, ends_at=line.ends_at),
+        revision=line.revision,
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence shows them."""
+    return ", ".join(sorted(names)) if names else "none"

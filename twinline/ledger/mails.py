@@ -1,0 +1,148 @@
+"""Messages to customers: the facts they tell, the stored bytes, and how far each is."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from pydantic import SecretStr
+from sqlmodel import select
+
+from twinline.errors import UnknownOrder
+from twinline.ledger import models, rules
+from twinline.ledger.halves import HalfProgress, progress_of
+from twinline.ledger.lines import block_info, email_of, line_by_id, password_of, seal, unseal
+from twinline.ledger.models import Plan
+from twinline.ledger.rules import LineState
+from twinline.ledger.tx import ReadTx, WriteTx
+from twinline.ledger.types import error_code, utc
+from twinline.messages import BlockInfo, MailKind, MailState, MailStored
+
+_CERTAINTY: Final = (MailState.STORED, MailState.UNKNOWN, MailState.REFUSED, MailState.ACCEPTED)
+"""What became of a message, each knowing more than the one before; it only ever moves to the right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerMailFacts:
+    """What is true about a line at this moment, for a message about it."""
+
+    recipient: SecretStr
+    username: str
+    password: SecretStr
+    plan: Plan
+    ends_at: datetime
+    state: LineState
+    halves: tuple[HalfProgress, ...]
+    blocks: tuple[BlockInfo, ...]
+    """The active ones."""
+    about: BlockInfo | None
+    """The block of the case that the message is about, lifted or not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedMail:
+    """A stored message, ready to be handed over."""
+
+    mail_id: str
+    line_id: str
+    kind: MailKind
+    message_id: str
+    state: MailState
+    attempts: int
+    recipient: SecretStr
+    body: bytes = field(repr=False)
+
+
+async def mail_facts(tx: ReadTx, line_id: str, *, ref: str) -> LedgerMailFacts:
+    """Read what a message about this line may tell; `ref` is its grant or case. Raises UnknownLine, KeyRingError."""
+    rows = await line_by_id(tx, line_id)
+    about = [block for block in rows.blocks if block.case == ref]
+    return LedgerMailFacts(
+        recipient=email_of(tx.keys, rows.line),
+        username=rows.line.username,
+        password=password_of(tx.keys, rows.line),
+        plan=rows.last_grant.plan,
+        ends_at=rows.last_grant.ends_at,
+        state=rows.line.state,
+        halves=tuple(progress_of(half) for half in rows.halves),
+        blocks=rows.block_infos(),
+        about=block_info(about[-1]) if about else None,
+    )
+
+
+async def stored_mail(tx: ReadTx, line_id: str, *, kind: MailKind, ref: str) -> MailStored | None:
+    """The message of this kind for this grant or case, if one was stored."""
+    mail = await _find(tx, line_id, kind, ref)
+    return None if mail is None else _stored(mail)
+
+
+async def store_mail(
+    tx: WriteTx, line_id: str, *, kind: MailKind, ref: str, message_id: str, body: bytes, now: datetime
+) -> MailStored:
+    """Keep a message before it is handed over; the first writer wins, and everybody gets what it stored."""
+    mail = await _find(tx, line_id, kind, ref)
+    if mail is None:
+        mail_id = rules.new_id(tx.random)
+        mail = models.Mail(
+            id=mail_id,
+            line_id=line_id,
+            kind=kind,
+            ref=ref,
+            message_id=message_id,
+            body_sealed=seal(tx.keys, "mail", mail_id, "body", body),
+            created_at=utc(now),
+        )
+        tx.session.add(mail)
+    return _stored(mail)
+
+
+async def load_mail(tx: ReadTx, mail_id: str) -> LoadedMail:
+    """Read a stored message with its recipient; raises UnknownOrder, KeyRingError."""
+    mail = await _get(tx, mail_id)
+    rows = await line_by_id(tx, mail.line_id)
+    return LoadedMail(
+        mail_id=mail.id,
+        line_id=mail.line_id,
+        kind=mail.kind,
+        message_id=mail.message_id,
+        state=mail.state,
+        attempts=mail.attempts,
+        recipient=email_of(tx.keys, rows.line),
+        body=unseal(tx.keys, "mail", mail.id, "body", mail.body_sealed),
+    )
+
+
+async def record_handover(
+    tx: WriteTx, mail_id: str, *, state: MailState, now: datetime, error: str | None = None
+) -> MailState:
+    """Record one try to hand a message over, and give what is known of it now; raises UnknownOrder, ValueError.
+
+    `stored` means that the try failed and may be repeated. Knowledge never gets less: what was accepted stays
+    accepted, and a try after an unknown outcome that fails leaves it unknown.
+    """
+    mail = await _get(tx, mail_id)
+    if mail.state is MailState.ACCEPTED:
+        return mail.state
+    mail.attempts += 1
+    mail.last_error = None if error is None else error_code(error)
+    mail.state = max(mail.state, state, key=_CERTAINTY.index)
+    if mail.state is MailState.ACCEPTED:
+        mail.accepted_at = utc(now)
+    return mail.state
+
+
+async def _find(tx: ReadTx, line_id: str, kind: MailKind, ref: str) -> models.Mail | None:
+    query = select(models.Mail).where(models.Mail.line_id == line_id, models.Mail.kind == kind, models.Mail.ref == ref)
+    return (await tx.session.exec(query)).one_or_none()
+
+
+async def _get(tx: ReadTx, mail_id: str) -> models.Mail:
+    mail = await tx.session.get(models.Mail, mail_id, with_for_update=isinstance(tx, WriteTx))
+    if mail is None:
+        raise UnknownOrder(
+            f"there is no message with the id {mail_id}", hint="Messages are deleted 30 days after they were stored."
+        )
+    return mail
+
+
+def _stored(mail: models.Mail) -> MailStored:
+    return MailStored(mail_id=mail.id, kind=mail.kind, message_id=mail.message_id, state=mail.state)

@@ -1,0 +1,219 @@
+"""The ledger's tables, as design.md names them; every moment is UTC, every secret is sealed.
+
+Nothing outside `twinline.ledger` sees a row: commands and queries hand out frozen models.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import Index, MetaData, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+from twinline.ledger.rules import LineState
+from twinline.ledger.types import Named, UtcDateTime
+from twinline.messages import BlockOwner, HalfState, MailKind, MailState, OrderKind, Protocol
+
+Plan = Literal["trial", "paid"]
+GrantEnding = Literal["ended", "overtaken"]
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+"""Constraints need names of their own, or a later migration could not find them on PostgreSQL."""
+
+_registry = registry(metadata=MetaData(naming_convention=NAMING))
+
+
+class Row(SQLModel, registry=_registry):
+    """Base of all rows, with metadata of its own: nothing else can slip a table into our migrations."""
+
+
+class Host(Row, table=True):
+    """A host, as the inventory last declared it."""
+
+    name: str = Field(primary_key=True, max_length=32)
+    protocol: Protocol = Field(sa_type=String(16))
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    down_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """Since when no batch gets through to it; None while it answers."""
+
+
+class Pair(Row, table=True):
+    """A pair, as the inventory last declared it."""
+
+    name: str = Field(primary_key=True, max_length=32)
+    region: str = Field(max_length=32, index=True)
+    multics: str = Field(max_length=32, foreign_key="host.name")
+    oscam: str = Field(max_length=32, foreign_key="host.name")
+    capacity: int
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Line(Row, table=True):
+    """A line. `state` and `ends_at` are what the hosts must hold at `revision`; `lines.settle` alone sets them."""
+
+    __table_args__ = (Index(None, "pair", "state"),)
+
+    id: str = Field(primary_key=True, max_length=16)
+    username: str = Field(max_length=20, unique=True)
+    username_casefold: str = Field(max_length=20, unique=True)
+    password_sealed: bytes
+    email_sealed: bytes
+    person_hash: bytes = Field(index=True)
+    pair: str = Field(max_length=32, foreign_key="pair.name")
+    revision: int = 0
+    state: LineState = Field(default="absent", sa_type=String(16))
+    ends_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    closed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Trial(Row, table=True):
+    """A person who had a trial: the primary key is what lets only one of two trials at once through."""
+
+    person_hash: bytes = Field(primary_key=True)
+    order_id: str = Field(max_length=16, foreign_key="order.id")
+    used_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Order(Row, table=True):
+    """An order that was taken; refused ones leave nothing."""
+
+    __table_args__ = (Index(None, "caller", "ref"), Index(None, "created_at", "id"))
+
+    id: str = Field(primary_key=True, max_length=16)
+    identity: str = Field(max_length=255, unique=True)
+    kind: OrderKind = Field(sa_type=Named(OrderKind))
+    caller: str = Field(max_length=32)
+    ref: str = Field(max_length=128)
+    fingerprint: bytes
+    """Keyed: the plain digest of an order would let a reader of the database try addresses."""
+    line_id: str = Field(max_length=16, foreign_key="line.id", index=True)
+    # No foreign keys: those of grant and block point here, and a cycle could not be inserted.
+    grant_id: str | None = Field(default=None, max_length=16)
+    block_id: str | None = Field(default=None, max_length=16)
+    recorded: str = Field(sa_type=Text)
+    """The `Recorded` that was given back, as JSON: a repeat gets the same."""
+    workflow_id: str = Field(max_length=255)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    settled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    receipt: str | None = Field(default=None, sa_type=Text)
+
+
+class Grant(Row, table=True):
+    """A right to be served. `ended_at` is set once its Term was carried out; `ending` says how."""
+
+    id: str = Field(primary_key=True, max_length=16)
+    line_id: str = Field(max_length=16, foreign_key="line.id", index=True)
+    order_id: str = Field(max_length=16, foreign_key="order.id", unique=True)
+    plan: Plan = Field(sa_type=String(16))
+    starts_at: datetime = Field(sa_type=UtcDateTime)
+    ends_at: datetime = Field(sa_type=UtcDateTime)
+    started_late_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When a trial was moved to its first proof; it is moved once."""
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    ending: GrantEnding | None = Field(default=None, sa_type=String(16))
+    ended_revision: int | None = None
+
+
+class Block(Row, table=True):
+    """A reason why a line must not work; active while `lifted_at` is empty."""
+
+    __table_args__ = (
+        Index(
+            "uq_block_active",
+            "line_id",
+            "owner",
+            "case",
+            unique=True,
+            sqlite_where=text("lifted_at IS NULL"),
+            postgresql_where=text("lifted_at IS NULL"),
+        ),
+    )
+
+    id: str = Field(primary_key=True, max_length=16)
+    line_id: str = Field(max_length=16, foreign_key="line.id", index=True)
+    owner: BlockOwner = Field(sa_type=Named(BlockOwner))
+    case: str = Field(max_length=64)
+    reason: str = Field(sa_type=Text)
+    actor: str = Field(max_length=32)
+    order_id: str = Field(max_length=16, foreign_key="order.id")
+    set_at: datetime = Field(sa_type=UtcDateTime)
+    until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    lifted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    lifted_by_order_id: str | None = Field(default=None, max_length=16, foreign_key="order.id")
+
+
+class Half(Row, table=True):
+    """A line on one host: `wanted` always equals the line's revision, `proven` never goes back."""
+
+    __table_args__ = (
+        Index(
+            "ix_half_behind",
+            "host",
+            sqlite_where=text("wanted > proven"),
+            postgresql_where=text("wanted > proven"),
+        ),
+    )
+
+    line_id: str = Field(primary_key=True, max_length=16, foreign_key="line.id")
+    host: str = Field(primary_key=True, max_length=32, foreign_key="host.name", index=True)
+    protocol: Protocol = Field(sa_type=String(16))
+    wanted: int = 0
+    proven: int = 0
+    state: HalfState = Field(default=HalfState.PENDING, sa_type=Named(HalfState))
+    proven_state: HalfState | None = Field(default=None, sa_type=Named(HalfState))
+    """What the daemon was last seen to hold: a customer may still watch by it while a change is pending."""
+    attempts: int = 0
+    """Tries at the revision now wanted, with the one that proved it."""
+    last_error: str | None = Field(default=None, max_length=64)
+    next_attempt: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    proven_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    behind_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Event(Row, table=True):
+    """What happened to a line or the inventory; triggers refuse every change and removal of a row."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    at: datetime = Field(sa_type=UtcDateTime)
+    who: str = Field(max_length=32)
+    what: str = Field(max_length=32)
+    why: str = Field(max_length=255)
+    line_id: str | None = Field(default=None, max_length=16, foreign_key="line.id", index=True)
+    before: str | None = Field(default=None, sa_type=Text)
+    after: str | None = Field(default=None, sa_type=Text)
+
+
+class Mail(Row, table=True):
+    """A message as it will be handed over, byte for byte; its recipient is the line's."""
+
+    __table_args__ = (UniqueConstraint("line_id", "kind", "ref"),)
+
+    id: str = Field(primary_key=True, max_length=16)
+    line_id: str = Field(max_length=16, foreign_key="line.id")
+    kind: MailKind = Field(sa_type=Named(MailKind))
+    ref: str = Field(max_length=128)
+    message_id: str = Field(max_length=255)
+    body_sealed: bytes
+    state: MailState = Field(default=MailState.STORED, sa_type=Named(MailState))
+    attempts: int = 0
+    last_error: str | None = Field(default=None, max_length=64)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    accepted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Fence(Row, table=True):
+    """The last fencing token given out for a host.
+
+    It outlives its host's row: the host itself remembers the token, so one that is declared again must go on
+    from here.
+    """
+
+    host: str = Field(primary_key=True, max_length=32)
+    epoch: int = 1
+    n: int = 0

@@ -1,0 +1,318 @@
+"""Commands that take orders, each in one write transaction.
+
+The same order again gives back what was recorded then. A refusal raises and leaves nothing behind.
+"""
+
+import hmac
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import select
+
+from twinline.errors import InvalidOrder, LineClosed, OrderConflict, TrialAlreadyUsed, UnknownBlock, UnknownOrder
+from twinline.ledger import models, rules
+from twinline.ledger.lines import LineRows, Snapshot, line_by_username, listed, note, seal, settle
+from twinline.ledger.models import Plan
+from twinline.ledger.placement import place
+from twinline.ledger.tx import WriteTx
+from twinline.ledger.types import utc
+from twinline.messages import (
+    TRIAL_LENGTH,
+    BlockOrder,
+    Order,
+    OrderKind,
+    OrderOutcome,
+    Protocol,
+    PurchaseOrder,
+    Recorded,
+    RenewalOrder,
+    TrialOrder,
+    UnblockOrder,
+    order_kind,
+    order_ref,
+)
+
+
+async def record_trial(tx: WriteTx, order: TrialOrder, *, person: str, now: datetime, workflow_id: str) -> Recorded:
+    """Open a line with a trial grant, once per `person` (the normalised address).
+
+    Raises OrderConflict, TrialAlreadyUsed, UnknownRegion, RegionFull.
+    """
+    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await _repeated(tx, filing)) is not None:
+        return repeated
+    person_hash = tx.keys.mac("person", person)
+    if await tx.session.get(models.Trial, person_hash) is not None:
+        raise TrialAlreadyUsed(
+            "this person had a trial before", hint="A person gets one trial; order a purchase instead."
+        )
+    rows = await _new_line(tx, filing, email=order.email, region=order.region, person_hash=person_hash)
+    grant = _give(tx, filing, rows, plan="trial", ends_at=filing.now + TRIAL_LENGTH)
+    recorded = await _file(tx, filing, rows, grant=grant, before=None, what="line.opened")
+    tx.session.add(models.Trial(person_hash=person_hash, order_id=filing.order_id, used_at=filing.now))
+    return recorded
+
+
+async def record_purchase(
+    tx: WriteTx, order: PurchaseOrder, *, person: str | None, now: datetime, workflow_id: str
+) -> Recorded:
+    """Give paid days: to a new line (then `person` is needed), or to an existing one as a renewal does.
+
+    Raises OrderConflict, UnknownRegion, RegionFull, UnknownLine, LineClosed.
+    """
+    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await _repeated(tx, filing)) is not None:
+        return repeated
+    if order.line is not None:
+        return await _extend(tx, filing, username=order.line, days=order.days)
+    if person is None or order.email is None or order.region is None:
+        raise ValueError("a purchase for a new customer needs the person, the address and the region")
+    rows = await _new_line(
+        tx, filing, email=order.email, region=order.region, person_hash=tx.keys.mac("person", person)
+    )
+    ends_at = rules.renewed_end(now=filing.now, ends_at=None, days=order.days)
+    grant = _give(tx, filing, rows, plan="paid", ends_at=ends_at)
+    return await _file(tx, filing, rows, grant=grant, before=None, what="line.opened")
+
+
+async def record_renewal(tx: WriteTx, order: RenewalOrder, *, now: datetime, workflow_id: str) -> Recorded:
+    """Give further paid days: max(now, end) + days; a line that has ended comes back, a blocked one stays blocked.
+
+    Raises OrderConflict, UnknownLine, LineClosed.
+    """
+    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await _repeated(tx, filing)) is not None:
+        return repeated
+    return await _extend(tx, filing, username=order.line, days=order.days)
+
+
+async def record_block(tx: WriteTx, order: BlockOrder, *, now: datetime, workflow_id: str) -> Recorded:
+    """Set a block; when this owner's block for this case stands already, the order joins it.
+
+    Raises OrderConflict, UnknownLine, LineClosed, InvalidOrder (`until` has passed).
+    """
+    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await _repeated(tx, filing)) is not None:
+        return repeated
+    if order.until is not None and order.until <= filing.now:
+        raise InvalidOrder(
+            "the block's `until` has passed", hint="Give a moment that is still to come, or leave it out."
+        )
+    rows = await _open_line(tx, order.line)
+    before = rows.snapshot()
+    block = _active(rows, order)
+    if block is not None:
+        return await _file(tx, filing, rows, block=block, before=before, what="block.joined")
+    block = models.Block(
+        id=rules.new_id(tx.random),
+        line_id=rows.line.id,
+        owner=order.owner,
+        case=order.case,
+        reason=order.reason,
+        actor=order.caller,
+        order_id=filing.order_id,
+        set_at=filing.now,
+        until=None if order.until is None else utc(order.until),
+    )
+    rows.blocks.append(block)
+    return await _file(tx, filing, rows, block=block, before=before, what="block.set")
+
+
+async def record_unblock(tx: WriteTx, order: UnblockOrder, *, now: datetime, workflow_id: str) -> Recorded:
+    """Lift the block that this owner set for this case, and no other.
+
+    Raises OrderConflict, UnknownLine, LineClosed, UnknownBlock.
+    """
+    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await _repeated(tx, filing)) is not None:
+        return repeated
+    rows = await _open_line(tx, order.line)
+    before = rows.snapshot()
+    block = _active(rows, order)
+    if block is None:
+        raise UnknownBlock(
+            f'no active {order.owner} block for case "{order.case}" stands on line "{order.line}"',
+            hint=f"Active blocks (owner/case): {listed(before.blocks)}.",
+        )
+    block.lifted_at = filing.now
+    recorded = await _file(tx, filing, rows, block=block, before=before, what="block.lifted")
+    # Only now is the order's row there to be named.
+    block.lifted_by_order_id = filing.order_id
+    return recorded
+
+
+async def settle_order(tx: WriteTx, outcome: OrderOutcome, *, now: datetime) -> None:
+    """Keep the receipt of a finished order; the first one stays. Raises UnknownOrder."""
+    order = await tx.session.get(models.Order, outcome.order_id, with_for_update=True)
+    if order is None:
+        raise UnknownOrder(
+            f"there is no order with the id {outcome.order_id}",
+            hint="Was the ledger restored from an older backup? Repeat the order.",
+        )
+    if order.settled_at is not None:
+        return
+    order.settled_at = utc(now)
+    order.receipt = outcome.receipt.model_dump_json()
+    note(tx, at=utc(now), who=order.caller, what="order.settled", why=order.identity, line_id=order.line_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Filing:
+    """An order on its way into the ledger, under the id that it gets there."""
+
+    order: Order
+    order_id: str
+    identity: str
+    fingerprint: bytes
+    now: datetime
+    workflow_id: str
+
+    @property
+    def kind(self) -> OrderKind:
+        return order_kind(self.order)
+
+
+def _filing(tx: WriteTx, order: Order, *, now: datetime, workflow_id: str) -> _Filing:
+    kind = order_kind(order)
+    # A caller numbers its orders once for all that it sells; blocks and their lifting share a case.
+    series = kind.value if kind in {OrderKind.BLOCK, OrderKind.UNBLOCK} else "order"
+    return _Filing(
+        order=order,
+        order_id=rules.new_id(tx.random),
+        identity=f"{series}/{order.caller}/{order_ref(order)}",
+        fingerprint=tx.keys.mac("order", kind.value, order.fingerprint()),
+        now=utc(now),
+        workflow_id=workflow_id,
+    )
+
+
+async def _repeated(tx: WriteTx, filing: _Filing) -> Recorded | None:
+    query = select(models.Order).where(models.Order.identity == filing.identity)
+    earlier = (await tx.session.exec(query)).one_or_none()
+    if earlier is None:
+        return None
+    if not hmac.compare_digest(earlier.fingerprint, filing.fingerprint):
+        raise OrderConflict(
+            f'the order id "{_own_id(filing.order)}" of caller "{filing.order.caller}" was used before for '
+            f"something else (a {earlier.kind})",
+            hint="Repeat an order with exactly the same fields; give a new order its own id.",
+        )
+    return Recorded.model_validate_json(earlier.recorded)
+
+
+def _own_id(order: Order) -> str:
+    return order.case if isinstance(order, BlockOrder | UnblockOrder) else order.order
+
+
+async def _new_line(tx: WriteTx, filing: _Filing, *, email: str, region: str, person_hash: bytes) -> LineRows:
+    pair = await place(tx, region)
+    hosts: tuple[tuple[str, Protocol], ...] = ((pair.multics, "multics"), (pair.oscam, "oscam"))
+    line_id = rules.new_id(tx.random)
+    # One chance in 10**14 that it is taken: then the table refuses it, and the order is tried again.
+    username = rules.new_username(tx.random)
+    password = rules.new_password(tx.random)
+    line = models.Line(
+        id=line_id,
+        username=username,
+        username_casefold=username.casefold(),
+        password_sealed=seal(tx.keys, "line", line_id, "password", password.encode()),
+        email_sealed=seal(tx.keys, "line", line_id, "email", email.encode()),
+        person_hash=person_hash,
+        pair=pair.name,
+        created_at=filing.now,
+    )
+    halves = [models.Half(line_id=line_id, host=host, protocol=protocol) for host, protocol in hosts]
+    return LineRows(line=line, grants=[], blocks=[], halves=halves)
+
+
+async def _open_line(tx: WriteTx, username: str) -> LineRows:
+    rows = await line_by_username(tx, username)
+    if rows.line.closed_at is not None:
+        raise LineClosed(
+            f'line "{username}" was closed for good', hint="Order a purchase with an address and a region instead."
+        )
+    return rows
+
+
+async def _extend(tx: WriteTx, filing: _Filing, *, username: str, days: int) -> Recorded:
+    rows = await _open_line(tx, username)
+    before = rows.snapshot()
+    ends_at = rules.renewed_end(now=filing.now, ends_at=rows.desired().ends_at, days=days)
+    grant = _give(tx, filing, rows, plan="paid", ends_at=ends_at)
+    return await _file(tx, filing, rows, grant=grant, before=before, what="grant.given")
+
+
+def _give(tx: WriteTx, filing: _Filing, rows: LineRows, *, plan: Plan, ends_at: datetime) -> models.Grant:
+    """Give a grant that follows the line's others without a gap."""
+    grant = models.Grant(
+        id=rules.new_id(tx.random),
+        line_id=rows.line.id,
+        order_id=filing.order_id,
+        plan=plan,
+        starts_at=max([filing.now, *(grant.ends_at for grant in rows.open_grants)]),
+        ends_at=ends_at,
+    )
+    rows.grants.append(grant)
+    return grant
+
+
+def _active(rows: LineRows, order: BlockOrder | UnblockOrder) -> models.Block | None:
+    wanted = (order.owner, order.case)
+    return next((block for block in rows.active_blocks if (block.owner, block.case) == wanted), None)
+
+
+async def _file(
+    tx: WriteTx,
+    filing: _Filing,
+    rows: LineRows,
+    *,
+    before: Snapshot | None,
+    what: str,
+    grant: models.Grant | None = None,
+    block: models.Block | None = None,
+) -> Recorded:
+    """Write everything down, parents first: without relationships the session does not know their order."""
+    settle(rows, now=filing.now)
+    last = rows.last_grant
+    recorded = Recorded(
+        order_id=filing.order_id,
+        line_id=rows.line.id,
+        username=rows.line.username,
+        plan=last.plan,
+        ends_at=last.ends_at,
+        revision=rows.line.revision,
+        halves=rows.half_refs(),
+        blocks=rows.block_infos(),
+        grant_id=None if grant is None else grant.id,
+    )
+    tx.session.add(rows.line)
+    await tx.session.flush()
+    tx.session.add(
+        models.Order(
+            id=filing.order_id,
+            identity=filing.identity,
+            kind=filing.kind,
+            caller=filing.order.caller,
+            ref=order_ref(filing.order),
+            fingerprint=filing.fingerprint,
+            line_id=rows.line.id,
+            grant_id=recorded.grant_id,
+            block_id=None if block is None else block.id,
+            recorded=recorded.model_dump_json(),
+            workflow_id=filing.workflow_id,
+            created_at=filing.now,
+        )
+    )
+    await tx.session.flush()
+    tx.session.add_all([*rows.grants, *rows.blocks, *rows.halves])
+    note(
+        tx,
+        at=filing.now,
+        who=filing.order.caller,
+        what=what,
+        why=filing.identity,
+        line_id=rows.line.id,
+        before=before,
+        after=rows.snapshot(),
+    )
+    return recorded

@@ -1,0 +1,275 @@
+"""Read models of lines and orders for the command line and the API; only `reveal_password` tells a secret."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import AwareDatetime, SecretStr
+from sqlmodel import col, or_, select
+
+from twinline.errors import InvalidOrder, UnknownOrder
+from twinline.ledger import models
+from twinline.ledger.halves import HalfProgress, progress_of
+from twinline.ledger.lines import LineRows, line_by_username, lines_with_rows, mark_of, password_of
+from twinline.ledger.models import GrantEnding, Plan
+from twinline.ledger.rules import LineState
+from twinline.ledger.tx import ReadTx
+from twinline.ledger.types import utc
+from twinline.messages import BlockInfo, Message, OrderKind, Receipt, Recorded
+
+
+class GrantView(Message):
+    """A grant; `ending` is empty while it is open."""
+
+    grant_id: str
+    plan: Plan
+    starts_at: AwareDatetime
+    ends_at: AwareDatetime
+    ended_at: AwareDatetime | None
+    ending: GrantEnding | None
+
+
+class LineView(Message):
+    """A line as it may be shown; `state` is what its hosts must hold, `blocks` are the active ones."""
+
+    line_id: str
+    username: str
+    plan: Plan
+    state: LineState
+    ends_at: AwareDatetime
+    pair: str
+    region: str
+    revision: int
+    halves: tuple[HalfProgress, ...]
+    blocks: tuple[BlockInfo, ...]
+    grants: tuple[GrantView, ...]
+    created_at: AwareDatetime
+    closed_at: AwareDatetime | None
+
+
+class LineFilter(Message):
+    """Which lines to list; what is left out does not matter."""
+
+    region: str | None = None
+    pair: str | None = None
+    state: LineState | None = None
+    behind: bool | None = None
+    """Whether a half has yet to reach the line's revision."""
+
+
+class LinePage(Message):
+    """Lines by name; `cursor` leads to the next page, None on the last."""
+
+    lines: tuple[LineView, ...]
+    cursor: str | None
+
+
+class OrderView(Message):
+    """An order as it was recorded; `receipt` is there once its workflow has finished."""
+
+    order_id: str
+    kind: OrderKind
+    caller: str
+    ref: str
+    username: str
+    workflow_id: str
+    created_at: AwareDatetime
+    settled_at: AwareDatetime | None
+    recorded: Recorded
+    receipt: Receipt | None
+
+
+class OrderFilter(Message):
+    """Which orders to list; what is left out does not matter."""
+
+    kind: OrderKind | None = None
+    caller: str | None = None
+    username: str | None = None
+    settled: bool | None = None
+
+
+class OrderPage(Message):
+    """Orders, the newest first; `cursor` leads to the next page, None on the last."""
+
+    orders: tuple[OrderView, ...]
+    cursor: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holding:
+    """What a host must hold of one line, with the mark that its record must carry once `proven` is `wanted`."""
+
+    line_id: str
+    username: str
+    state: LineState
+    ends_at: datetime | None
+    mark: str
+    wanted: int
+    proven: int
+
+
+async def line_view(tx: ReadTx, username: str) -> LineView:
+    """Show a line; raises UnknownLine."""
+    rows = await line_by_username(tx, username)
+    (view,) = await _line_views(tx, [rows])
+    return view
+
+
+async def list_lines(tx: ReadTx, wanted: LineFilter, *, cursor: str | None = None, limit: int = 100) -> LinePage:
+    """List lines by name, at most `limit` of them, from behind `cursor` on."""
+    query = select(models.Line).order_by(models.Line.username).limit(limit + 1)
+    if wanted.region is not None:
+        query = query.join(models.Pair).where(models.Pair.region == wanted.region)
+    if wanted.pair is not None:
+        query = query.where(models.Line.pair == wanted.pair)
+    if wanted.state is not None:
+        query = query.where(models.Line.state == wanted.state)
+    if wanted.behind is not None:
+        late = select(models.Half.line_id).where(models.Half.wanted > models.Half.proven)
+        behind = col(models.Line.id).in_(late)
+        query = query.where(behind if wanted.behind else ~behind)
+    if cursor is not None:
+        query = query.where(models.Line.username > cursor)
+    lines = list(await tx.session.exec(query))
+    page = lines[:limit]
+    return LinePage(
+        lines=tuple(await _line_views(tx, await lines_with_rows(tx, page))),
+        cursor=page[-1].username if len(lines) > limit else None,
+    )
+
+
+async def reveal_password(tx: ReadTx, username: str) -> SecretStr:
+    """The line's password, for a caller that may read credentials; raises UnknownLine, KeyRingError."""
+    return password_of(tx.keys, (await line_by_username(tx, username)).line)
+
+
+async def holdings(tx: ReadTx, host: str) -> tuple[Holding, ...]:
+    """What this host must hold of every line that was ever on it, by name; raises KeyRingError."""
+    query = (
+        select(models.Line, models.Half)
+        .join(models.Half)
+        .where(models.Half.host == host)
+        .order_by(models.Line.username)
+    )
+    return tuple(
+        Holding(
+            line_id=line.id,
+            username=line.username,
+            state=line.state,
+            ends_at=line.ends_at,
+            mark=mark_of(tx.keys, line, password_of(tx.keys, line)),
+            wanted=half.wanted,
+            proven=half.proven,
+        )
+        for line, half in await tx.session.exec(query)
+    )
+
+
+async def order_view(tx: ReadTx, ref: str, *, caller: str, kind: OrderKind | None = None) -> OrderView:
+    """Show an order by the caller's own id, or a block by its case; raises UnknownOrder, InvalidOrder (ambiguous)."""
+    # The reference of a block is its case and a digest of the line; neither order ids nor cases hold a slash.
+    case_of = col(models.Order.ref).startswith(f"{ref}/", autoescape=True)
+    query = select(models.Order, models.Line.username).join(models.Line)
+    query = query.where(models.Order.caller == caller, or_(models.Order.ref == ref, case_of))
+    if kind is not None:
+        query = query.where(models.Order.kind == kind)
+    found = (await tx.session.exec(query.order_by(models.Order.identity).limit(10))).all()
+    if not found:
+        raise UnknownOrder(
+            f'there is no order "{ref}" of caller "{caller}"',
+            hint="Check id and caller; `twinline order list` shows all orders that were taken.",
+        )
+    if len(found) > 1:
+        raise InvalidOrder(
+            f'"{ref}" of caller "{caller}" is more than one order',
+            hint=f"Say which kind, or which line: {', '.join(f'{order.kind} {order.ref}' for order, _ in found)}.",
+        )
+    return _order_view(*found[0])
+
+
+async def list_orders(tx: ReadTx, wanted: OrderFilter, *, cursor: str | None = None, limit: int = 100) -> OrderPage:
+    """List orders, the newest first, at most `limit` of them, from behind `cursor` on; raises InvalidOrder."""
+    created_at, order_id = col(models.Order.created_at), col(models.Order.id)
+    query = select(models.Order, models.Line.username).join(models.Line)
+    query = query.order_by(created_at.desc(), order_id.desc()).limit(limit + 1)
+    if wanted.kind is not None:
+        query = query.where(models.Order.kind == wanted.kind)
+    if wanted.caller is not None:
+        query = query.where(models.Order.caller == wanted.caller)
+    if wanted.username is not None:
+        query = query.where(models.Line.username_casefold == wanted.username.casefold())
+    if wanted.settled is not None:
+        settled_at = col(models.Order.settled_at)
+        query = query.where(settled_at.is_not(None) if wanted.settled else settled_at.is_(None))
+    if cursor is not None:
+        before, last_id = _position(cursor)
+        query = query.where(or_(created_at < before, (created_at == before) & (order_id < last_id)))
+    found = (await tx.session.exec(query)).all()
+    page = found[:limit]
+    return OrderPage(
+        orders=tuple(_order_view(order, username) for order, username in page),
+        cursor=_cursor(page[-1][0]) if len(found) > limit else None,
+    )
+
+
+def _cursor(order: models.Order) -> str:
+    return f"{order.created_at.isoformat()}~{order.id}"
+
+
+def _position(cursor: str) -> tuple[datetime, str]:
+    moment, _, order_id = cursor.partition("~")
+    try:
+        return utc(datetime.fromisoformat(moment)), order_id
+    except ValueError:
+        raise InvalidOrder("the cursor is not one that a list gave", hint="Start again without a cursor.") from None
+
+
+def _order_view(order: models.Order, username: str) -> OrderView:
+    return OrderView(
+        order_id=order.id,
+        kind=order.kind,
+        caller=order.caller,
+        ref=order.ref,
+        username=username,
+        workflow_id=order.workflow_id,
+        created_at=order.created_at,
+        settled_at=order.settled_at,
+        recorded=Recorded.model_validate_json(order.recorded),
+        receipt=None if order.receipt is None else Receipt.model_validate_json(order.receipt),
+    )
+
+
+async def _line_views(tx: ReadTx, lines: Sequence[LineRows]) -> list[LineView]:
+    pairs = select(models.Pair.name, models.Pair.region)
+    pairs = pairs.where(col(models.Pair.name).in_({rows.line.pair for rows in lines}))
+    regions = dict((await tx.session.exec(pairs)).all())
+    return [_line_view(rows, region=regions[rows.line.pair]) for rows in lines]
+
+
+def _line_view(rows: LineRows, *, region: str) -> LineView:
+    line, last = rows.line, rows.last_grant
+    return LineView(
+        line_id=line.id,
+        username=line.username,
+        plan=last.plan,
+        state=line.state,
+        ends_at=last.ends_at,
+        pair=line.pair,
+        region=region,
+        revision=line.revision,
+        halves=tuple(progress_of(half) for half in rows.halves),
+        blocks=rows.block_infos(),
+        grants=tuple(
+            GrantView(
+                grant_id=grant.id,
+                plan=grant.plan,
+                starts_at=grant.starts_at,
+                ends_at=grant.ends_at,
+                ended_at=grant.ended_at,
+                ending=grant.ending,
+            )
+            for grant in rows.grants
+        ),
+        created_at=line.created_at,
+        closed_at=line.closed_at,
+    )

@@ -1,0 +1,99 @@
+"""Commands about a grant's time: starting a trial late, and carrying out a grant's end."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from twinline.ledger import models, rules
+from twinline.ledger.lines import LineRows, Snapshot, line_by_id, note, settle
+from twinline.ledger.tx import WriteTx
+from twinline.ledger.types import utc
+from twinline.messages import TRIAL_LENGTH, HalfRef, LateTrial, TermDecision, TermStart, term_workflow_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class LateStart:
+    """Whether the trial's time starts at its first proof, and what the halves must reach because of it."""
+
+    moved: bool
+    ends_at: datetime
+    revision: int
+    halves: tuple[HalfRef, ...]
+
+
+async def start_late_trial(tx: WriteTx, late: LateTrial, *, now: datetime) -> LateStart:
+    """Let a trial's 48 hours start at its first proof, once; never to an earlier end. Raises UnknownLine.
+
+    Nothing moves when the grant is no trial, has ended, or is no longer the line's last: then its end decides
+    nothing. A repeat tells that the trial was moved, with the line's revision by then.
+    """
+    rows = await line_by_id(tx, late.line_id)
+    grant = rows.grant(late.grant_id)
+    if grant.started_late_at is None and _may_start_late(rows, grant, late.proven_at):
+        before = rows.snapshot()
+        grant.started_late_at = utc(now)
+        grant.starts_at = utc(late.proven_at)
+        grant.ends_at = grant.starts_at + TRIAL_LENGTH
+        settle(rows, now=utc(now))
+        _note(tx, rows, grant, now=now, who="trial", what="grant.started_late", before=before)
+    return LateStart(
+        moved=grant.started_late_at is not None,
+        ends_at=grant.ends_at,
+        revision=rows.line.revision,
+        halves=rows.half_refs(),
+    )
+
+
+def _may_start_late(rows: LineRows, grant: models.Grant, proven_at: datetime) -> bool:
+    return (
+        grant.plan == "trial"
+        and grant.ended_at is None
+        and rows.line.closed_at is None
+        and rows.last_grant is grant
+        and proven_at + TRIAL_LENGTH > grant.ends_at
+    )
+
+
+async def end_grant(tx: WriteTx, term: TermStart, *, now: datetime) -> TermDecision:
+    """Carry out a grant's end, if it has come and no other grant outlives it. Raises UnknownLine.
+
+    What was decided once is the answer for ever; only "later" may be followed by another.
+    """
+    rows = await line_by_id(tx, term.line_id)
+    grant = rows.grant(term.grant_id)
+    if grant.ending is None:
+        outcome = rules.decide_term(now=now, ends_at=grant.ends_at, other_ends=[other.ends_at for other in rows.grants])
+        if outcome == "later":
+            return TermDecision(outcome="later", ends_at=grant.ends_at)
+        before = rows.snapshot()
+        _end(rows, grant, outcome, now=utc(now))
+        _note(tx, rows, grant, now=now, who="term", what=f"grant.{outcome}", before=before)
+    if grant.ending == "overtaken":
+        return TermDecision(outcome="overtaken", ends_at=grant.ends_at)
+    return TermDecision(
+        outcome="ended", ends_at=grant.ends_at, revision=grant.ended_revision or 0, halves=rows.half_refs()
+    )
+
+
+def _end(rows: LineRows, grant: models.Grant, outcome: models.GrantEnding, *, now: datetime) -> None:
+    grant.ended_at, grant.ending = now, outcome
+    if outcome == "ended":
+        # The last grant takes the earlier ones along: left open, one whose Term is late would keep the line up.
+        for other in rows.open_grants:
+            other.ended_at, other.ending = now, "overtaken"
+    settle(rows, now=now)
+    grant.ended_revision = rows.line.revision
+
+
+def _note(
+    tx: WriteTx, rows: LineRows, grant: models.Grant, *, now: datetime, who: str, what: str, before: Snapshot
+) -> None:
+    note(
+        tx,
+        at=utc(now),
+        who=who,
+        what=what,
+        why=term_workflow_id(rows.line.id, grant.id),
+        line_id=rows.line.id,
+        before=before,
+        after=rows.snapshot(),
+    )
