@@ -1,0 +1,62 @@
+"""The mail: what a customer is told, written from facts and handed to a mail server.
+
+It knows nothing of the ledger, the hosts or Temporal.
+"""
+
+from twinline.mail.address import Address, AddressError, normalise_person, parse_address
+from twinline.mail.compose import BrokenTemplates, Composer, compose, default_composer
+from twinline.mail.facts import (
+    BlockNotice,
+    Entry,
+    MailFacts,
+    MailFactsError,
+    MailKind,
+    Plan,
+    Protocol,
+    Service,
+)
+from twinline.mail.handover import (
+    Accepted,
+    HandOverError,
+    MailOutcomeUnknown,
+    MailRefused,
+    MailTemporary,
+    Stage,
+    greet,
+    hand_over,
+)
+from twinline.mail.message_id import message_id_for
+from twinline.mail.target import Security, SmtpTarget, SmtpUrlError
+from twinline.mail.wire import UnsafeMail
+
+__all__ = [
+    "Accepted",
+    "Address",
+    "AddressError",
+    "BlockNotice",
+    "BrokenTemplates",
+    "Composer",
+    "Entry",
+    "HandOverError",
+    "MailFacts",
+    "MailFactsError",
+    "MailKind",
+    "MailOutcomeUnknown",
+    "MailRefused",
+    "MailTemporary",
+    "Plan",
+    "Protocol",
+    "Security",
+    "Service",
+    "SmtpTarget",
+    "SmtpUrlError",
+    "Stage",
+    "UnsafeMail",
+    "compose",
+    "default_composer",
+    "greet",
+    "hand_over",
+    "message_id_for",
+    "normalise_person",
+    "parse_address",
+]
