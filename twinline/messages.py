@@ -36,6 +36,7 @@ EmailText = Annotated[str, StringConstraints(min_length=3, max_length=254, patte
 Days = Annotated[int, Field(ge=1, le=3660)]
 
 Protocol = Literal["multics", "oscam"]
+Plan = Literal["trial", "paid"]
 
 
 class Message(BaseModel):
@@ -193,7 +194,7 @@ class Recorded(Message):
     order_id: str
     line_id: str
     username: str
-    plan: Literal["trial", "paid"]
+    plan: Plan
     ends_at: AwareDatetime
     revision: int
     halves: tuple[HalfRef, ...]
@@ -346,7 +347,7 @@ class Receipt(Message):
     kind: OrderKind
     line: str
     username: str
-    plan: Literal["trial", "paid"]
+    plan: Plan
     ends_at: AwareDatetime
     blocks: tuple[BlockInfo, ...]
     halves: tuple[HalfReceipt, ...]

@@ -13,7 +13,8 @@ import pytest_asyncio
 import trustme
 from pydantic import SecretStr
 
-from twinline.mail import BlockNotice, Entry, MailFacts, MailKind, Service
+from twinline.mail import BlockNotice, Entry, MailFacts, Service
+from twinline.messages import MailKind
 from twinline.sandbox.mailcatcher import MailCatcher
 
 MakeFacts = Callable[..., MailFacts]

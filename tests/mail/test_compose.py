@@ -27,12 +27,12 @@ from twinline.mail import (
     Entry,
     MailFacts,
     MailFactsError,
-    MailKind,
     UnsafeMail,
     compose,
     message_id_for,
 )
 from twinline.mail.compose import TEMPLATES
+from twinline.messages import MailKind
 
 MakeFacts = Callable[..., MailFacts]
 
@@ -237,12 +237,6 @@ def test_a_lifted_block_says_which_half_works_again(make_facts: MakeFacts) -> No
     assert "Entry 2 (OSCam): works again" in text_of(raw)
 
 
-def test_an_ended_line_tells_when(make_facts: MakeFacts) -> None:
-    raw = written(make_facts(MailKind.ENDED))
-    assert "Your trial line has ended." in text_of(raw)
-    assert f"Ended: {UNTIL}" in text_of(raw)
-
-
 def test_every_mail_names_service_rights_holder_abuse_support_and_reference(make_facts: MakeFacts) -> None:
     for facts in every_kind(make_facts):
         raw = written(facts)
@@ -280,8 +274,8 @@ def test_every_html_part_is_self_contained(make_facts: MakeFacts) -> None:
 
 def test_the_end_is_told_in_utc_and_never_later_than_it_is(make_facts: MakeFacts) -> None:
     berlin_winter = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
-    text = text_of(written(make_facts(MailKind.ENDED, ends_at=berlin_winter)))
-    assert "Ended: Thursday 31 December 2026, 23:59 UTC" in text
+    text = text_of(written(make_facts(MailKind.EXTENDED, ends_at=berlin_winter)))
+    assert "Until: Thursday 31 December 2026, 23:59 UTC" in text
 
 
 def test_the_same_facts_give_the_same_bytes_in_another_composer(make_facts: MakeFacts) -> None:
@@ -291,7 +285,7 @@ def test_the_same_facts_give_the_same_bytes_in_another_composer(make_facts: Make
 
 
 def test_the_date_goes_out_in_utc(make_facts: MakeFacts) -> None:
-    facts = make_facts(MailKind.ENDED)
+    facts = make_facts(MailKind.DELAYED)
     elsewhere = NOW.astimezone(timezone(timedelta(hours=5)))
     assert compose(facts, message_id=MESSAGE_ID, date=elsewhere) == written(facts)
 
@@ -365,7 +359,7 @@ def test_values_that_no_receiver_takes_stop_the_mail(make_facts: MakeFacts, text
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "tv.example.net", "https://", "https://tv example"])
 def test_a_public_url_that_is_no_web_address_stops_the_mail(make_facts: MakeFacts, url: str) -> None:
-    facts = make_facts(MailKind.ENDED)
+    facts = make_facts(MailKind.DELAYED)
     with pytest.raises(UnsafeMail, match="public_url"):
         written(replace(facts, service=replace(facts.service, public_url=url)))
 
@@ -373,12 +367,12 @@ def test_a_public_url_that_is_no_web_address_stops_the_mail(make_facts: MakeFact
 @pytest.mark.parametrize("message_id", ["", "x@example.net", "<x>", "<x@y>\r\nBcc: eve@example.org", "<a b@c>"])
 def test_a_malformed_message_id_stops_the_mail(make_facts: MakeFacts, message_id: str) -> None:
     with pytest.raises(UnsafeMail, match="Message-ID"):
-        compose(make_facts(MailKind.ENDED), message_id=message_id, date=NOW)
+        compose(make_facts(MailKind.DELAYED), message_id=message_id, date=NOW)
 
 
 def test_a_date_without_zone_stops_the_mail(make_facts: MakeFacts) -> None:
     with pytest.raises(UnsafeMail, match="zone"):
-        compose(make_facts(MailKind.ENDED), message_id=MESSAGE_ID, date=NOW.replace(tzinfo=None))
+        compose(make_facts(MailKind.DELAYED), message_id=MESSAGE_ID, date=NOW.replace(tzinfo=None))
 
 
 def test_markup_in_a_reason_is_shown_and_not_obeyed(make_facts: MakeFacts) -> None:
@@ -390,7 +384,7 @@ def test_markup_in_a_reason_is_shown_and_not_obeyed(make_facts: MakeFacts) -> No
 
 
 def test_an_internationalised_recipient_stands_in_the_header_as_it_is(make_facts: MakeFacts) -> None:
-    raw = written(make_facts(MailKind.ENDED, recipient="jörg@müller.de"))
+    raw = written(make_facts(MailKind.DELAYED, recipient="jörg@müller.de"))
     message = Parser(policy=policy.default).parsestr(raw.decode())
     assert message["To"].addresses[0].addr_spec == "jörg@xn--mller-kva.de"
     assert message.keys() == HEADERS
@@ -418,8 +412,8 @@ def test_the_facts_hide_password_and_recipient(make_facts: MakeFacts) -> None:
         (MailKind.SECOND_HALF, {"entries": (MULTICS, OSCAM)}, "exactly the one entry"),
         (MailKind.SECOND_HALF, {"entries": (replace(OSCAM, ready=False),)}, "exactly the one entry"),
         (MailKind.BLOCKED, {"blocks": ()}, "needs the block"),
-        (MailKind.ENDED, {"ends_at": datetime(2026, 1, 1)}, "UTC"),  # noqa: DTZ001 - the naive time is the case
-        (MailKind.ENDED, {"ends_at": NOW.astimezone(timezone(timedelta(hours=1)))}, "UTC"),
+        (MailKind.DELAYED, {"ends_at": datetime(2026, 1, 1)}, "UTC"),  # noqa: DTZ001 - the naive time is the case
+        (MailKind.DELAYED, {"ends_at": NOW.astimezone(timezone(timedelta(hours=1)))}, "UTC"),
     ],
 )
 def test_facts_that_contradict_their_kind_are_refused(
@@ -437,9 +431,9 @@ def templates(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("file", "content", "complaint"),
     [
-        ("ended.txt.j2", "{% if %}", "ended.txt.j2 doesn't parse"),
+        ("delayed.txt.j2", "{% if %}", "delayed.txt.j2 doesn't parse"),
         ("base.html.j2", "{{ unclosed", "base.html.j2 doesn't parse"),
-        ("ended.html.j2", "{{ usrname }}", "unknown names: usrname"),
+        ("delayed.html.j2", "{{ usrname }}", "unknown names: usrname"),
         ("delayed.txt.j2", "{{ x | no_such_filter }}", "delayed.txt.j2 doesn't parse"),
     ],
 )
@@ -450,8 +444,8 @@ def test_a_broken_template_stops_the_start(templates: Path, file: str, content: 
 
 
 def test_a_missing_template_stops_the_start(templates: Path) -> None:
-    (templates / "ended.txt.j2").unlink()
-    with pytest.raises(BrokenTemplates, match=r"missing: ended\.txt\.j2"):
+    (templates / "delayed.txt.j2").unlink()
+    with pytest.raises(BrokenTemplates, match=r"missing: delayed\.txt\.j2"):
         Composer(templates)
 
 
@@ -470,9 +464,9 @@ def test_two_messages_have_one_message_id_only_if_they_are_the_same_message(
 
 
 def test_a_message_id_is_keyed_and_tells_nothing() -> None:
-    made = message_id_for(MailKind.ENDED, USERNAME, "anna@example.org", key=b"k" * 32, domain="TV.example.net")
+    made = message_id_for(MailKind.DELAYED, USERNAME, "anna@example.org", key=b"k" * 32, domain="TV.example.net")
     assert re.fullmatch(r"<[0-9a-f]{32}@tv\.example\.net>", made)
-    other_key = message_id_for(MailKind.ENDED, USERNAME, "anna@example.org", key=b"j" * 32, domain="tv.example.net")
+    other_key = message_id_for(MailKind.DELAYED, USERNAME, "anna@example.org", key=b"j" * 32, domain="tv.example.net")
     assert made != other_key
 
 
@@ -481,4 +475,4 @@ def test_a_message_id_is_keyed_and_tells_nothing() -> None:
 )
 def test_a_weak_key_or_a_bad_domain_makes_no_message_id(key: bytes, domain: str) -> None:
     with pytest.raises(ValueError, match="Message-ID"):
-        message_id_for(MailKind.ENDED, "line", "ref", key=key, domain=domain)
+        message_id_for(MailKind.DELAYED, "line", "ref", key=key, domain=domain)

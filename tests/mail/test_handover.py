@@ -15,7 +15,6 @@ from twinline.mail import (
     Accepted,
     HandOverError,
     MailFacts,
-    MailKind,
     MailOutcomeUnknown,
     MailRefused,
     MailTemporary,
@@ -24,6 +23,7 @@ from twinline.mail import (
     Stage,
     hand_over,
 )
+from twinline.messages import MailKind
 from twinline.sandbox.mailcatcher import CatcherTls, MailCatcher
 
 ServerContext = Callable[[str], ssl.SSLContext]

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from twinline.mail import MailFacts, MailKind, MailTemporary, SmtpTarget, compose, hand_over
+from twinline.mail import MailFacts, MailTemporary, SmtpTarget, compose, hand_over
+from twinline.messages import MailKind
 from twinline.sandbox.mailcatcher import CatcherTls, CaughtMail, MailCatcher
 
 MakeFacts = Callable[..., MailFacts]

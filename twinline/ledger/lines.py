@@ -10,10 +10,9 @@ from sqlmodel import col, select
 from twinline.errors import UnknownLine
 from twinline.keys import KeyRing
 from twinline.ledger import models, rules
-from twinline.ledger.models import Plan
 from twinline.ledger.rules import Desired, LineState
 from twinline.ledger.tx import ReadTx, WriteTx
-from twinline.messages import BlockInfo, HalfRef, HalfState, Message
+from twinline.messages import BlockInfo, HalfRef, HalfState, Message, Plan
 
 
 class Snapshot(Message):

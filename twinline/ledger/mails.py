@@ -11,11 +11,10 @@ from twinline.errors import UnknownOrder
 from twinline.ledger import models, rules
 from twinline.ledger.halves import HalfProgress, progress_of
 from twinline.ledger.lines import block_info, email_of, line_by_id, password_of, seal, unseal
-from twinline.ledger.models import Plan
 from twinline.ledger.rules import LineState
 from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.ledger.types import error_code, utc
-from twinline.messages import BlockInfo, MailKind, MailState, MailStored
+from twinline.messages import BlockInfo, MailKind, MailState, MailStored, Plan
 
 _CERTAINTY: Final = (MailState.STORED, MailState.UNKNOWN, MailState.REFUSED, MailState.ACCEPTED)
 """What became of a message, each knowing more than the one before; it only ever moves to the right."""

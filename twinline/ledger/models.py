@@ -12,9 +12,8 @@ from sqlmodel import Field, SQLModel
 
 from twinline.ledger.rules import LineState
 from twinline.ledger.types import Named, UtcDateTime
-from twinline.messages import BlockOwner, HalfState, MailKind, MailState, OrderKind, Protocol
+from twinline.messages import BlockOwner, HalfState, MailKind, MailState, OrderKind, Plan, Protocol
 
-Plan = Literal["trial", "paid"]
 GrantEnding = Literal["ended", "overtaken"]
 
 NAMING = {

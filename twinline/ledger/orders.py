@@ -12,7 +12,6 @@ from sqlmodel import select
 from twinline.errors import InvalidOrder, LineClosed, OrderConflict, TrialAlreadyUsed, UnknownBlock, UnknownOrder
 from twinline.ledger import models, rules
 from twinline.ledger.lines import LineRows, Snapshot, line_by_username, listed, note, seal, settle
-from twinline.ledger.models import Plan
 from twinline.ledger.placement import place
 from twinline.ledger.tx import WriteTx
 from twinline.ledger.types import utc
@@ -22,6 +21,7 @@ from twinline.messages import (
     Order,
     OrderKind,
     OrderOutcome,
+    Plan,
     Protocol,
     PurchaseOrder,
     Recorded,

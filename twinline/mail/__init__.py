@@ -10,9 +10,6 @@ from twinline.mail.facts import (
     Entry,
     MailFacts,
     MailFactsError,
-    MailKind,
-    Plan,
-    Protocol,
     Service,
 )
 from twinline.mail.handover import (
@@ -40,12 +37,9 @@ __all__ = [
     "HandOverError",
     "MailFacts",
     "MailFactsError",
-    "MailKind",
     "MailOutcomeUnknown",
     "MailRefused",
     "MailTemporary",
-    "Plan",
-    "Protocol",
     "Security",
     "Service",
     "SmtpTarget",

@@ -13,9 +13,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, meta, select_autoescape
 
 from twinline.mail.address import Address, AddressError, parse_address
-from twinline.mail.facts import SHOWS_CREDENTIALS, MailFacts, MailKind
+from twinline.mail.facts import SHOWS_CREDENTIALS, MailFacts
 from twinline.mail.view import MailView, view_of
 from twinline.mail.wire import IntendedMail, UnsafeMail
+from twinline.messages import MailKind
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates" / "mail"
 """`templates/` lies beside the package, in the repository and in an installed wheel alike."""

@@ -4,26 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Literal
 
 from pydantic import SecretStr
 
-Protocol = Literal["multics", "oscam"]
-Plan = Literal["trial", "paid"]
-
-
-class MailKind(StrEnum):
-    """The messages a customer can get about a line."""
-
-    CREDENTIALS = "credentials"
-    SECOND_HALF = "second_half"
-    DELAYED = "delayed"
-    EXTENDED = "extended"
-    BLOCKED = "blocked"
-    UNBLOCKED = "unblocked"
-    ENDED = "ended"
-
+from twinline.messages import MailKind, Plan, Protocol
 
 SHOWS_CREDENTIALS = frozenset({MailKind.CREDENTIALS, MailKind.SECOND_HALF})
 """The kinds that carry username and password; every other kind carries neither password nor `C:` line."""
@@ -68,10 +52,10 @@ class BlockNotice:
 class MailFacts:
     """Everything one mail may say.
 
-    `ends_at` is an aware time in UTC. `blocks` are the blocks that stand at this moment, except in an
-    `ended` mail, which doesn't speak of them. `second_half` takes exactly the one entry that became ready;
-    `credentials` takes both entries, of which at least one is ready. In `extended` and `unblocked` the
-    entries are optional: given, the mail says on which of them the change is already in force.
+    `ends_at` is an aware time in UTC. `blocks` are the blocks that stand at this moment. `second_half` takes
+    exactly the one entry that became ready; `credentials` takes both entries, of which at least one is ready. In
+    `extended` and `unblocked` the entries are optional: given, the mail says on which of them the change is
+    already in force.
 
     Raises `MailFactsError` when the facts contradict the kind.
     """

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 
-from twinline.mail.facts import MailKind
+from twinline.messages import MailKind
 
 _DOMAIN = re.compile(r"(?!-)[a-z0-9-]{1,63}(?:\.(?!-)[a-z0-9-]{1,63})*", re.IGNORECASE)
 _MIN_KEY_BYTES = 16

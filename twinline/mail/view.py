@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 from twinline.mail.address import AddressError, parse_address
-from twinline.mail.facts import SHOWS_CREDENTIALS, Entry, MailFacts, MailKind
+from twinline.mail.facts import SHOWS_CREDENTIALS, Entry, MailFacts
+from twinline.messages import MailKind
 
 # Not strftime: its names follow the locale of the process, and a stored mail must come out the same everywhere.
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -122,8 +123,6 @@ def subject(facts: MailFacts) -> str:
             told = "your line is blocked"
         case MailKind.UNBLOCKED:
             told = "a block was lifted, another one stays" if facts.blocks else "your line is unblocked"
-        case MailKind.ENDED:
-            told = f"your {line} has ended"
     return f"{facts.service.name}: {told}"
 
 
