@@ -1,0 +1,198 @@
+"""One host under test: an accounts file, its stand-in daemon, a real sshd, and a ledger kept in memory."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.support.ports import free_port
+from tests.support.sshd import Sshd, die_with_parent
+from twinline.hosts.factory import writer_for
+from twinline.hosts.ports import Batch, Half, Proven, Token, Wanted
+from twinline.hosts.writer import HostWriter
+from twinline.inventory import Host
+from twinline.messages import Protocol
+from twinline.sandbox.receiver import Receiver
+
+FAR = datetime(2031, 5, 6, 13, 30, tzinfo=UTC)
+
+FOREIGN = {
+    "multics": b"# kept by hand\nF: oldtom tompass1 { name=Tom; enddate=2031-01-01 }\nF: oldeve evepass1",
+    "oscam": b"# kept by hand\n[account]\nuser = oldtom\npwd = tompass1\ngroup = 1\n\n"
+    b"[account]\nuser = oldeve\npwd = evepass1\ngroup = 1\n",
+}
+
+
+@dataclass
+class MemoryLedger:
+    """A ledger for one host: what is wanted, what is proven, and what failed."""
+
+    wanted: dict[str, Half] = field(default_factory=dict[str, Half])
+    proven: dict[str, Proven] = field(default_factory=dict[str, Proven])
+    failures: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    batches: list[int] = field(default_factory=list[int])
+    number: int = 0
+
+    def want(
+        self,
+        username: str,
+        password: str,
+        *,
+        wanted: Wanted = Wanted.PRESENT,
+        ends_at: datetime = FAR,
+    ) -> Half:
+        """Change what a line should be; raises its revision."""
+        old = self.wanted.get(username)
+        revision = old.revision + 1 if old is not None else 1
+        mark = f"{revision}-{abs(hash((username, password, wanted, ends_at))) % 2**32:08x}"
+        half = Half(username, username, password, wanted, ends_at, revision, mark)
+        self.wanted[username] = half
+        return half
+
+    def change(self, username: str, **changes: object) -> Half:
+        """Change some of a line's values; raises its revision."""
+        old = self.wanted[username]
+        fresh = replace(old, **changes)  # pyright: ignore[reportArgumentType] - the tests name real fields
+        return self.want(username, fresh.password, wanted=fresh.wanted, ends_at=fresh.ends_at or FAR)
+
+    async def open_batch(self, host: str, limit: int) -> Batch:
+        self.number += 1
+        behind = [half for half in self.wanted.values() if half.revision > self._proven_revision(half.line_id)]
+        behind.sort(key=lambda half: half.wanted is Wanted.PRESENT)
+        if limit:
+            self.batches.append(len(behind[:limit]))
+        return Batch(Token(1, self.number), tuple(behind[:limit]))
+
+    async def close_batch(self, host: str, token: Token, proven: Sequence[Proven]) -> None:
+        for one in proven:
+            if one.revision > self._proven_revision(one.line_id):
+                self.proven[one.line_id] = one
+
+    async def report_failure(self, host: str, line_ids: Sequence[str], code: str) -> None:
+        self.failures.extend((line_id, code) for line_id in line_ids)
+
+    async def proven_revision(self, line_id: str, host: str) -> Proven | None:
+        half = self.wanted.get(line_id)
+        return self.proven.get(line_id, Proven(line_id, 0, half.wanted)) if half is not None else None
+
+    async def absent_usernames(self, host: str, usernames: Sequence[str]) -> set[str]:
+        return {
+            name
+            for name in usernames
+            if (proven := self.proven.get(name)) is not None and proven.wanted is Wanted.ABSENT
+        }
+
+    def _proven_revision(self, line_id: str) -> int:
+        found = self.proven.get(line_id)
+        return found.revision if found is not None else 0
+
+
+@dataclass
+class Lab:
+    """Everything of one host, for a test to act on."""
+
+    host: Host
+    folder: Path
+    accounts: Path
+    client_port: int
+    control: Path
+    ledger: MemoryLedger
+    writer: HostWriter
+    daemon: asyncio.subprocess.Process
+
+    async def bring(self, half: Half) -> Proven:
+        """Have the writer prove a half."""
+        return await self.writer.bring(half.line_id, half.revision)
+
+    async def tell(self, **command: object) -> dict[str, Any]:
+        """Send one command to the stand-in's control socket."""
+        reader, writer = await asyncio.open_unix_connection(str(self.control))
+        writer.write(json.dumps(command).encode() + b"\n")
+        answer = json.loads(await reader.readline())
+        writer.close()
+        return answer
+
+    async def login(self, username: str, password: str) -> Receiver:
+        """Open a customer's session on the daemon."""
+        return await Receiver.login(self.client_port, username, password)
+
+    async def another_writer(self) -> HostWriter:
+        """A second worker's writer on the same host and ledger."""
+        return writer_for(self.host, self.ledger)
+
+
+def _host(protocol: Protocol, folder: Path, sshd: Sshd, *, client_port: int, web_port: int, timescale: float) -> Host:
+    multics = protocol == "multics"
+    return Host.model_validate(
+        {
+            "name": "mc-eu1" if multics else "os-eu1",
+            "protocol": protocol,
+            "ssh": {
+                "address": "127.0.0.1",
+                "port": sshd.port,
+                "user": sshd.user,
+                "key": sshd.key,
+                "known_hosts": sshd.known_hosts,
+            },
+            "accounts_file": str(folder / ("Cccam.cfg" if multics else "oscam.user")),
+            "state_dir": str(folder / "state"),
+            "timezone": "UTC",
+            "public": {"address": "127.0.0.1", "port": client_port},
+            "status": {"url": f"http://127.0.0.1:{web_port}", "user": "admin", "password": "statuspass"},
+            "quiet_seconds": 3.0 * timescale if multics else 0.0,
+            **({} if multics else {"groups": (1,)}),
+        }
+    )
+
+
+def _command(protocol: Protocol, folder: Path, *, client_port: int, web_port: int) -> list[str]:
+    if protocol == "multics":
+        main = folder / "multics.cfg"
+        main.write_text(
+            f"HTTP PORT: {web_port}\nHTTP USER: admin\nHTTP PASS: statuspass\nCCCAM PORT: {client_port}\n"
+            f'INCLUDE: "{folder / "Cccam.cfg"}"\n[P1]\n'
+        )
+        return ["-m", "twinline.sandbox.multics", "-C", str(main)]
+    (folder / "oscam.conf").write_text(
+        "[global]\nreload_useraccounts = 0\n\n"
+        f"[webif]\nhttpport = {web_port}\nhttpuser = admin\nhttppwd = statuspass\n\n[cccam]\nport = {client_port}\n"
+    )
+    return ["-m", "twinline.sandbox.oscam", "-c", str(folder), "--pidfile", str(folder / "oscam.pid")]
+
+
+@asynccontextmanager
+async def run_lab(
+    protocol: Protocol, folder: Path, sshd: Sshd, *, timescale: float = 0.05, content: bytes | None = None
+) -> AsyncGenerator[Lab]:
+    """Start a stand-in daemon on an accounts file with two accounts that are not ours."""
+    folder.mkdir(parents=True)
+    client_port, web_port = free_port(), free_port()
+    host = _host(protocol, folder, sshd, client_port=client_port, web_port=web_port, timescale=timescale)
+    accounts = Path(host.accounts_file)
+    accounts.write_bytes(FOREIGN[protocol] if content is None else content)
+    accounts.chmod(0o600)
+    control = folder / "control"
+    daemon = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *_command(protocol, folder, client_port=client_port, web_port=web_port),
+        *("--timescale", str(timescale), "--control", str(control), "--log", str(folder / "daemon.log")),
+        stdout=asyncio.subprocess.PIPE,
+        preexec_fn=die_with_parent,
+    )
+    ledger = MemoryLedger()
+    writer = writer_for(host, ledger)
+    try:
+        assert daemon.stdout is not None
+        assert await daemon.stdout.readline() == b"ready\n"
+        yield Lab(host, folder, accounts, client_port, control, ledger, writer, daemon)
+    finally:
+        await writer.close()
+        with contextlib.suppress(ProcessLookupError):
+            daemon.kill()
+        await daemon.wait()

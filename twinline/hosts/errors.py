@@ -1,0 +1,123 @@
+"""Why a host could not be brought up to date, by what a person can do about it.
+
+    HostError
+    ├── HostUnreachable    the network or sshd: repairs itself or is repaired there
+    ├── HostLoginRefused   our SSH key is not accepted
+    ├── HostKeyMismatch    not the host we know: stop and ask
+    ├── HelperFailed       no Python on the host, or the helper ended unexpectedly
+    ├── FileTrouble        the accounts file or state_dir: missing, not writable, full, not a plain file
+    ├── LockHeld           another process keeps the host's lock
+    ├── Fenced             a newer writer has the host; ours has to read the ledger again
+    ├── StatusTrouble      the daemon's own pages do not answer or refuse us
+    ├── ReloadFailed       the reload could not be triggered
+    ├── NotProven          written and reloaded, but the daemon does not show it: stop and ask
+    └── RecordConflict     a record of that name on the host is not ours: stop and ask
+
+All of them can be repaired without us, so retrying helps; `attention` says that a person has to look first.
+"""
+
+from typing import ClassVar
+
+
+class HostError(Exception):
+    """Base of everything that keeps a half from being proven; the text holds no secret and no address."""
+
+    attention: ClassVar[bool] = False
+    hint: ClassVar[str] = "twinline keeps trying"
+
+    @property
+    def code(self) -> str:
+        """The stable name that receipts and the ledger show."""
+        return type(self).__name__
+
+
+class HostUnreachable(HostError):
+    """No SSH connection to the host."""
+
+    hint = "check that the host is up and that its SSH port can be reached from the worker"
+
+
+class HostLoginRefused(HostError):
+    """The host does not accept our SSH key."""
+
+    hint = "put the public half of ssh.key into authorized_keys of ssh.user on the host"
+
+
+class HostKeyMismatch(HostError):
+    """The host shows another key than ssh.known_hosts says."""
+
+    attention = True
+    hint = "find out why the host key changed; if it is right, correct ssh.known_hosts in the inventory"
+
+
+class HelperFailed(HostError):
+    """The helper program could not be started, or its connection ended in the middle."""
+
+    hint = "check that python3 (3.7 or newer) runs for ssh.user on the host"
+
+
+class FileTrouble(HostError):
+    """The accounts file or the state directory can't be used as it is."""
+
+    hint = "check accounts_file and state_dir on the host: that they exist, belong to ssh.user, and have space"
+
+
+class LockHeld(HostError):
+    """Another process keeps the lock in state_dir."""
+
+    hint = "see with `fuser` who holds the lock file in state_dir on the host"
+
+
+class Fenced(HostError):
+    """A batch with a higher fencing token reached the host first."""
+
+    hint = "nothing to do: the newer writer carries the change"
+
+
+class StatusTrouble(HostError):
+    """The daemon's status pages do not answer, or refuse our user and password."""
+
+    hint = "check that the daemon runs and that status.url, user and password of the inventory are right"
+
+
+class ReloadFailed(HostError):
+    """The daemon could not be told to reload."""
+
+    hint = "check the reload settings of the host in the inventory"
+
+
+class NotProven(HostError):
+    """The file is right, the reload was asked for repeatedly, and the daemon still does not show the change."""
+
+    attention = True
+    hint = "look at the daemon's log; check that it reads this accounts_file and that its reload works"
+
+
+class RecordConflict(HostError):
+    """The accounts file holds a record with the line's username that twinline did not write."""
+
+    attention = True
+    hint = "remove or rename the foreign record on the host, then retry the order"
+
+
+def trouble(code: str, detail: str) -> HostError:
+    """Turn what the helper answered into the error that says what to repair."""
+    texts = {
+        "missing": "does not exist",
+        "denied": "access denied",
+        "read_only": "the file system is read-only",
+        "no_space": "no space left",
+        "unsafe_file": "not a regular file with exactly one link",
+        "io_error": "input/output error",
+        "state_denied": "state_dir is not writable",
+    }
+    if code in texts:
+        return FileTrouble(f"{texts[code]} ({detail})" if detail else texts[code])
+    named: dict[str, type[HostError]] = {
+        "lock_held": LockHeld,
+        "fenced": Fenced,
+        "status_unreachable": StatusTrouble,
+        "status_refused": StatusTrouble,
+        "reload_failed": ReloadFailed,
+    }
+    return named.get(code, HelperFailed)(detail or code)

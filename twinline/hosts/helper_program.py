@@ -1,0 +1,852 @@
+"""The program that runs on a host: it edits one accounts file, triggers the reload and watches for the proof.
+
+It is sent over standard input when the SSH connection opens, so nothing is installed; it needs Python 3.7 and
+the standard library only. Requests and answers are frames (magic, length, SHA-256, zlib-compressed JSON): what
+does not arrive whole has no effect, and the end of input ends the program between two requests.
+
+The order of system calls in `apply` is the protocol that came through every crash tried
+(reference/measured.md): verify read-only, journal, open once, write, sync, close once.
+"""
+
+import base64
+import contextlib
+import ctypes
+import ctypes.util
+import errno
+import fcntl
+import hashlib
+import http.client
+import json
+import os
+import re
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO, Dict, List, Optional, Tuple
+
+MAGIC = b"TWL1"
+HEADER = struct.Struct(">4sI32s")
+MAX_FRAME = 64 * 1024 * 1024
+VERSION = 1
+SETTLE_SECONDS = 0.010
+FALLOC_FL_KEEP_SIZE = 1
+STATUS_TIMEOUT = 10.0
+STATUS_CONNECTIONS = 4
+
+Json = Dict[str, Any]
+Op = Tuple[int, bytes, bytes]  # offset, bytes expected there, bytes to write
+
+
+class Trouble(Exception):
+    """A request that was refused or failed; `code` is what the worker acts on, `detail` holds no secret."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(code)
+        self.code = code
+        self.detail = detail
+
+
+def trouble_of(error: OSError, what: str) -> Trouble:
+    """Name an operating system error by what a person has to repair."""
+    codes = {
+        errno.ENOENT: "missing",
+        errno.EACCES: "denied",
+        errno.EPERM: "denied",
+        errno.EROFS: "read_only",
+        errno.ENOSPC: "no_space",
+        errno.EDQUOT: "no_space",
+        errno.ELOOP: "unsafe_file",
+    }
+    return Trouble(codes.get(error.errno or 0, "io_error"), "%s: %s" % (what, os.strerror(error.errno or 0)))
+
+
+# --- frames -----------------------------------------------------------------------------------------
+
+
+def read_frame(source: BinaryIO) -> Optional[Json]:
+    """Read one whole request; None at the end of input and for a torn frame, after which nothing can be trusted."""
+    head = source.read(HEADER.size)
+    if len(head) < HEADER.size:
+        return None
+    magic, length, digest = HEADER.unpack(head)
+    if magic != MAGIC or length > MAX_FRAME:
+        return None
+    body = source.read(length)
+    if len(body) < length or hashlib.sha256(body).digest() != digest:
+        return None
+    return json.loads(zlib.decompress(body).decode("utf-8"))
+
+
+def write_frame(sink: BinaryIO, message: Json) -> None:
+    """Write one answer and flush it."""
+    body = zlib.compress(json.dumps(message, separators=(",", ":")).encode("utf-8"), 1)
+    sink.write(HEADER.pack(MAGIC, len(body), hashlib.sha256(body).digest()) + body)
+    sink.flush()
+
+
+def to_text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def to_bytes(text: str) -> bytes:
+    return base64.b64decode(text)
+
+
+def boot_clock() -> float:
+    """Seconds since boot, time asleep included; the same for every process on the host."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as source:
+        return source.read().strip()
+
+
+# --- small durable files in the state directory ------------------------------------------------------
+
+
+def sync_folder(folder: str) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def store(path: str, payload: Json, durable: bool = True) -> None:
+    """Write a small checksummed file in place; a torn one is recognised when it is read."""
+    body = json.dumps(payload, separators=(",", ":")).encode("utf-8")
+    fresh = durable and not os.path.exists(path)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        record = struct.pack(">I", len(body)) + hashlib.sha256(body).digest() + body
+        offset = 0
+        while offset < len(record):
+            offset += os.pwrite(fd, record[offset:], offset)
+        # What stood here before may have held a password; nothing of it may survive behind the new content.
+        os.ftruncate(fd, len(record))
+        if durable:
+            os.fdatasync(fd)
+    finally:
+        os.close(fd)
+    if fresh:
+        sync_folder(os.path.dirname(path))
+
+
+def store_whole(path: str, payload: Json) -> None:
+    """Write a small checksummed file so that a crash leaves the old or the new one."""
+    fresh = path + ".new"
+    store(fresh, payload)
+    os.rename(fresh, path)
+    sync_folder(os.path.dirname(path))
+
+
+def load(path: str) -> Optional[Json]:
+    """Read a small checksummed file; None when it is absent or torn."""
+    try:
+        with open(path, "rb") as source:
+            record = source.read()
+    except FileNotFoundError:
+        return None
+    if len(record) < 36:
+        return None
+    (length,) = struct.unpack(">I", record[:4])
+    body = record[36 : 36 + length]
+    if len(body) < length or hashlib.sha256(body).digest() != record[4:36]:
+        return None
+    return json.loads(body.decode("utf-8"))
+
+
+class Journal:
+    """Two alternating slots; the newest valid one tells whether a batch may be half written."""
+
+    def __init__(self, folder: str) -> None:
+        self.paths: List[str] = [os.path.join(folder, "journal.0"), os.path.join(folder, "journal.1")]
+
+    def newest(self) -> Json:
+        entries = [entry for entry in (load(path) for path in self.paths) if entry is not None]
+        empty: Json = {"seq": 0, "state": "applied", "token": [0, 0], "batch": "", "ops": []}
+        return max(entries, key=lambda entry: entry["seq"], default=empty)
+
+    def write(self, entry: Json) -> None:
+        store(self.paths[int(entry["seq"]) % 2], entry)
+
+    def forget_older(self, newest: Json) -> None:
+        """Clear the operations of the other slot: they hold passwords and are of no further use."""
+        other = load(self.paths[(int(newest["seq"]) + 1) % 2])
+        if other is not None and other["ops"]:
+            store(self.paths[(int(newest["seq"]) + 1) % 2], dict(other, ops=[]), durable=False)
+
+
+# --- the accounts file -------------------------------------------------------------------------------
+
+
+def signature(info: os.stat_result) -> List[int]:
+    return [info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns]
+
+
+def open_accounts(path: str, flags: int) -> int:
+    """Open the accounts file itself: a regular file with one link, at the end of its own path."""
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise trouble_of(error, "accounts file") from None
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
+        os.close(fd)
+        raise Trouble("unsafe_file", "not a regular file with exactly one link")
+    return fd
+
+
+def read_all(fd: int) -> bytes:
+    parts: List[bytes] = []
+    offset = 0
+    while True:
+        part = os.pread(fd, 1 << 20, offset)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+        offset += len(part)
+
+
+def pwrite_all(fd: int, data: bytes, offset: int) -> None:
+    while data:
+        written = os.pwrite(fd, data, offset)
+        data = data[written:]
+        offset += written
+
+
+def reserve(fd: int, offset: int, length: int) -> None:
+    """Make sure that an append can't run out of space half way, without changing the size readers see."""
+    libc = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6", use_errno=True)
+    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    if libc.fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, length) != 0:
+        code = ctypes.get_errno()
+        if code not in (errno.EOPNOTSUPP, errno.ENOSYS):
+            raise trouble_of(OSError(code, ""), "reserving space")
+
+
+def decode_ops(rows: List[Any]) -> List[Op]:
+    return [(int(offset), to_bytes(old), to_bytes(new)) for offset, old, new in rows]
+
+
+def undone_groups(entry: Json, current: bytes) -> List[List[Op]]:
+    """What a crash left undone: operations whose place still holds the old or a torn mix of old and new.
+
+    Anything else there is a later operation's result or somebody's change, and is left alone.
+    """
+    if entry["state"] != "pending":
+        return []
+    shadow = bytearray(current)
+    groups: List[List[Op]] = []
+    for rows in entry["ops"]:
+        undone: List[Op] = []
+        for offset, old, new in decode_ops(rows):
+            found = bytes(shadow[offset : offset + len(new)])
+            if found == new:
+                continue
+            appends = not old and new.startswith(found) and offset + len(found) == len(shadow)
+            torn = len(old) == len(new) == len(found) and all(
+                byte in (before, after)
+                for byte, before, after in zip(found, old, new)  # noqa: B905 - Python 3.7 has no strict
+            )
+            if appends or torn:
+                undone.append((offset, found, new))
+                shadow[offset : offset + len(new)] = new
+        if undone:
+            groups.append(undone)
+    return groups
+
+
+def overlay(current: bytes, groups: List[List[Op]]) -> bytes:
+    shadow = bytearray(current)
+    for group in groups:
+        for offset, _, new in group:
+            shadow[offset : offset + len(new)] = new
+    return bytes(shadow)
+
+
+def verify(fd: int, recovered: Optional[bytes], groups: List[List[Op]]) -> None:
+    """Check that every place holds the bytes that the plan was made for, earlier writes of the plan counted in.
+
+    `recovered` is the whole file as it will stand after recovery, or None when there is nothing to recover.
+    """
+    size = os.fstat(fd).st_size if recovered is None else len(recovered)
+    written: Dict[int, int] = {}
+    for group in groups:
+        for offset, old, new in group:
+            if not old:
+                if offset != size:
+                    raise Trouble("changed", "the accounts file has another length")
+                size += len(new)
+            elif len(old) != len(new):
+                raise Trouble("bad_request", "an edit may not change a record's length")
+            else:
+                end = offset + len(old)
+                on_disk = os.pread(fd, len(old), offset) if recovered is None else recovered[offset:end]
+                found = bytes(written.get(offset + i, on_disk[i] if i < len(on_disk) else 0) for i in range(len(old)))
+                if found != old:
+                    raise Trouble("changed", "a record no longer holds what was expected")
+            written.update((offset + i, byte) for i, byte in enumerate(new))
+
+
+# --- the daemon's own status pages -------------------------------------------------------------------
+
+
+class StatusPages:
+    """Reads the daemon's pages on the host's own loopback, with Basic or Digest authentication."""
+
+    def __init__(self, url: str, auth: str, user: str, password: str) -> None:
+        parts = urllib.parse.urlsplit(url)
+        self.address = parts.hostname or "127.0.0.1"
+        self.port = parts.port or 80
+        self.auth = auth
+        self.user = user
+        self.password = password
+        self.timeout = STATUS_TIMEOUT
+        self.count = 0
+        self.lock = threading.Lock()
+        self.challenge: Optional[Dict[str, str]] = None
+
+    def get(self, path: str) -> Tuple[int, bytes]:
+        """Fetch a page; status 0 with an empty body means that the daemon closed without any answer."""
+        code, headers, body = self.once(path, self.authorization(path))
+        if code == 401 and self.auth == "digest":
+            self.challenge = parse_challenge(headers.get("WWW-Authenticate") or "")
+            code, headers, body = self.once(path, self.authorization(path))
+        return code, body
+
+    def once(self, path: str, authorization: Optional[str]) -> Tuple[int, Any, bytes]:
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=self.timeout)
+        try:
+            headers = {"Connection": "close"}
+            if authorization is not None:
+                headers["Authorization"] = authorization
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        except http.client.HTTPException:
+            # MultiCS answers a question about an unknown client with zero bytes.
+            return 0, {}, b""
+        finally:
+            connection.close()
+
+    def authorization(self, path: str) -> Optional[str]:
+        if self.auth == "basic" and self.user:
+            return "Basic " + to_text(("%s:%s" % (self.user, self.password)).encode("utf-8"))
+        challenge = self.challenge
+        if self.auth != "digest" or challenge is None:
+            return None
+        with self.lock:
+            self.count += 1
+            count = "%08x" % self.count
+        client_nonce = os.urandom(8).hex()
+        realm, nonce = challenge.get("realm", ""), challenge.get("nonce", "")
+        secret = md5("%s:%s:%s" % (self.user, realm, self.password))
+        request = md5("GET:%s" % path)
+        answer = md5("%s:%s:%s:%s:auth:%s" % (secret, nonce, count, client_nonce, request))
+        fields = (
+            'Digest username="%s", realm="%s", nonce="%s", uri="%s", qop=auth, nc=%s, cnonce="%s", response="%s"'
+            % (self.user, realm, nonce, path, count, client_nonce, answer)
+        )
+        return fields + (', opaque="%s"' % challenge["opaque"] if "opaque" in challenge else "")
+
+
+def md5(text: str) -> str:
+    # HTTP Digest as OSCam speaks it knows nothing better; it never leaves the host's loopback.
+    return hashlib.md5(text.encode("utf-8")).hexdigest()  # noqa: S324
+
+
+def parse_challenge(header: str) -> Dict[str, str]:
+    pairs = re.findall(r'(\w+)=(?:"([^"]*)"|([^\s,]+))', header)
+    return {name.lower(): quoted or bare for name, quoted, bare in pairs}
+
+
+# --- requests ----------------------------------------------------------------------------------------
+
+
+class Helper:
+    """Serves one accounts file and one daemon for as long as the connection lives."""
+
+    def __init__(self, setup: Json) -> None:
+        self.accounts: str = setup["accounts_file"]
+        self.folder: str = setup["state_dir"]
+        self.lock_timeout: float = setup["lock_timeout"]
+        self.quiet: float = setup["quiet_seconds"]
+        self.close_triggers: bool = setup["close_triggers"]
+        self.pages = StatusPages(**setup["status"])
+        self.make_folder()
+        self.journal = Journal(self.folder)
+
+    def make_folder(self) -> None:
+        try:
+            os.makedirs(self.folder, 0o700, exist_ok=True)
+        except OSError as error:
+            raise trouble_of(error, "state_dir") from None
+        if not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
+            raise Trouble("state_denied", "state_dir is not writable")
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+    # -- lock and reload window
+
+    def locked(self) -> int:
+        """Take the host's lock; the caller closes the descriptor, which releases it."""
+        fd = os.open(self.path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        end = time.monotonic() + self.lock_timeout
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() >= end:
+                    os.close(fd)
+                    raise Trouble("lock_held", "another process holds the lock in state_dir") from None
+                time.sleep(0.005)
+            else:
+                return fd
+
+    def window(self) -> Json:
+        found = load(self.path("window"))
+        if found is None or found["boot"] != boot_id():
+            return {"boot": boot_id(), "at": -1e9, "quiet": 0.0, "visible": 0.0}
+        return found
+
+    def wait_ms(self) -> int:
+        """How long the daemon would still miss a trigger; 0 when it listens."""
+        window = self.window()
+        return max(0, int((window["at"] + window["quiet"] - boot_clock()) * 1000) + 1)
+
+    def quiet_for(self, visible: float) -> float:
+        """Twice the time to visible on top of the fixed part (daemons.md, rule 8)."""
+        return max(self.quiet, self.quiet * 2 / 3 + 2 * visible)
+
+    def note_trigger(self) -> None:
+        window = self.window()
+        quiet = self.quiet_for(window["visible"])
+        store(self.path("window"), dict(window, at=boot_clock(), quiet=quiet), durable=False)
+
+    def note_proven(self, visible: float) -> None:
+        window = self.window()
+        quiet = self.quiet_for(visible) if self.close_triggers else self.quiet
+        store(self.path("window"), dict(window, quiet=quiet, visible=visible), durable=False)
+
+    # -- requests
+
+    def hello(self, _: Json) -> Json:
+        entry = self.journal.newest()
+        return {
+            "version": VERSION,
+            "python": "%d.%d" % sys.version_info[:2],
+            "clock": time.time(),
+            "token": entry["token"],
+            "pending": entry["state"] == "pending" or bool(self.owed_kicks()),
+        }
+
+    def read(self, _: Json) -> Json:
+        """The accounts file as it will stand once a pending batch is completed."""
+        lock = self.locked()
+        try:
+            fd = open_accounts(self.accounts, os.O_RDONLY)
+            try:
+                # Taken first: a change while we read must not pass for what was read.
+                sign = signature(os.fstat(fd))
+                current = read_all(fd)
+            finally:
+                os.close(fd)
+            undone = undone_groups(self.journal.newest(), current)
+            return {
+                "signature": sign,
+                "recover": bool(undone),
+                "body": to_text(zlib.compress(overlay(current, undone), 1)),
+            }
+        finally:
+            os.close(lock)
+
+    def apply(self, request: Json) -> Json:
+        """Carry out one batch: all of its writes with one close, then the reload, then the proof."""
+        lock = self.locked()
+        try:
+            wait = self.wait_ms()
+            if wait and request["trigger"] is not None:
+                return {"wait_ms": wait}
+            edited, sign = self.edit(request)
+            triggered = self.pull_trigger(request["trigger"], edited)
+        finally:
+            os.close(lock)
+        answer = self.prove(request, triggered)
+        answer["signature"] = sign
+        return answer
+
+    def check_token(self, entry: Json, token: List[int]) -> None:
+        if token < entry["token"]:
+            raise Trouble("fenced", "a newer writer has this host")
+
+    def edit(self, request: Json) -> Tuple[bool, List[int]]:
+        """Write what the batch asks for; True if the file was opened for writing and closed."""
+        entry = self.journal.newest()
+        self.check_token(entry, request["token"])
+        fd = open_accounts(self.accounts, os.O_RDONLY)
+        try:
+            sign = signature(os.fstat(fd))
+            if entry["batch"] == request["batch"] and entry["state"] == "applied":
+                return False, sign
+            if sign != request["signature"]:
+                raise Trouble("changed", "the accounts file was changed by somebody else")
+            groups = [decode_ops(rows) for rows in request["groups"]]
+            undone: List[List[Op]] = []
+            recovered: Optional[bytes] = None
+            if entry["state"] == "pending":
+                current = read_all(fd)
+                undone = undone_groups(entry, current)
+                recovered = overlay(current, undone)
+            verify(fd, recovered, groups)
+        finally:
+            os.close(fd)
+        todo = undone + [group for group in groups if group]
+        if todo:
+            return True, self.write(request, entry, todo, sign)
+        if entry["state"] == "pending":
+            self.journal.write(dict(entry, seq=entry["seq"] + 1, state="applied", ops=[]))
+        return False, sign
+
+    def write(self, request: Json, entry: Json, todo: List[List[Op]], sign: List[int]) -> List[int]:
+        """Journal, write every group in order, sync, close once; the close is what MultiCS waits for."""
+        fd = open_accounts(self.accounts, os.O_RDWR)
+        try:
+            if signature(os.fstat(fd)) != sign:
+                raise Trouble("changed", "the accounts file was changed by somebody else")
+            appended = sum(len(new) for group in todo for _, old, new in group if not old)
+            if appended:
+                reserve(fd, sign[2], appended)
+            pending: Json = {
+                "seq": entry["seq"] + 1,
+                "state": "pending",
+                "token": request["token"],
+                "batch": request["batch"],
+                "ops": [[[offset, to_text(old), to_text(new)] for offset, old, new in group] for group in todo],
+            }
+            try:
+                if request["kicks"]:
+                    self.owe_kicks(request["kicks"])
+                self.journal.write(pending)
+            except OSError as error:
+                raise trouble_of(error, "journal in state_dir") from None
+            try:
+                for number, group in enumerate(todo):
+                    if number:
+                        # A reader that saw the next group must have had time to finish reading the one before.
+                        time.sleep(SETTLE_SECONDS)
+                    for offset, _, new in group:
+                        pwrite_all(fd, new, offset)
+                os.fdatasync(fd)
+                # Taken before the close: what somebody else writes after us must not pass for ours.
+                sign = signature(os.fstat(fd))
+            except OSError as error:
+                raise trouble_of(error, "writing the accounts file") from None
+        finally:
+            os.close(fd)
+        applied = dict(pending, seq=pending["seq"] + 1, state="applied", ops=[])
+        self.journal.write(applied)
+        self.journal.forget_older(applied)
+        return sign
+
+    def replace(self, request: Json) -> Json:
+        """Put a whole new file in place of the old one by rename; never used where a daemon watches the inode."""
+        lock = self.locked()
+        try:
+            entry = self.journal.newest()
+            self.check_token(entry, request["token"])
+            fd = open_accounts(self.accounts, os.O_RDONLY)
+            try:
+                info = os.fstat(fd)
+                current = read_all(fd)
+            finally:
+                os.close(fd)
+            if signature(info) != request["signature"] or undone_groups(entry, current):
+                raise Trouble("changed", "the accounts file is not the one that was read")
+            settled = dict(entry, seq=entry["seq"] + 1, state="applied", token=request["token"], batch="", ops=[])
+            self.journal.write(settled)
+            self.journal.forget_older(settled)
+            try:
+                self.put_in_place(info, zlib.decompress(to_bytes(request["body"])))
+            except OSError as error:
+                raise trouble_of(error, "replacing the accounts file") from None
+            return {"signature": signature(os.stat(self.accounts, follow_symlinks=False))}
+        finally:
+            os.close(lock)
+
+    def put_in_place(self, info: os.stat_result, content: bytes) -> None:
+        """Write a new file beside the old one, with its owner and mode, and let it take the name."""
+        folder, name = os.path.split(self.accounts)
+        fresh = os.path.join(folder, "." + name + ".twinline")
+        try:
+            out = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                made = os.fstat(out)
+                if (made.st_uid, made.st_gid) != (info.st_uid, info.st_gid):
+                    # A file that the daemon can no longer read would cost everybody's account: better no new layout.
+                    os.fchown(out, info.st_uid, info.st_gid)
+                os.fchmod(out, stat.S_IMODE(info.st_mode))
+                pwrite_all(out, content, 0)
+                os.fsync(out)
+            finally:
+                os.close(out)
+            os.rename(fresh, self.accounts)
+        except OSError:
+            # It holds everybody's passwords, and may be half of a full disk.
+            with contextlib.suppress(OSError):
+                os.unlink(fresh)
+            raise
+        sync_folder(folder)
+
+    def pull_trigger(self, trigger: Optional[Json], edited: bool) -> bool:
+        """Ask the daemon to reload, in the way that it understands; a request is not yet a fact."""
+        if edited and self.close_triggers:
+            self.note_trigger()
+            return True
+        if trigger is None:
+            return False
+        method = trigger["method"]
+        self.note_trigger()
+        if method == "close":
+            os.close(open_accounts(self.accounts, os.O_WRONLY | os.O_APPEND))
+        elif method == "get":
+            try:
+                code, _ = self.pages.get(trigger["path"])
+            except OSError as error:
+                raise Trouble("status_unreachable", os.strerror(error.errno or 0)) from None
+            if code == 401:
+                raise Trouble("status_refused", "the daemon refused our user or password")
+        elif method == "signal":
+            self.send_hangup(trigger["pid_file"])
+        elif method == "argv":
+            self.run_command(trigger["argv"])
+        return True
+
+    def send_hangup(self, pid_file: str) -> None:
+        try:
+            with open(pid_file) as source:
+                os.kill(int(source.read().strip()), signal.SIGHUP)
+        except (OSError, ValueError):
+            raise Trouble("reload_failed", "no running daemon behind reload.pid_file") from None
+
+    def run_command(self, argv: List[str]) -> None:
+        try:
+            done = subprocess.run(
+                argv,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=30,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            raise Trouble("reload_failed", "reload.argv could not be run or did not end in 30 s") from None
+        if done.returncode != 0:
+            raise Trouble("reload_failed", "reload.argv ended with %d" % done.returncode)
+
+    # -- proof
+
+    def prove(self, request: Json, triggered: bool) -> Json:
+        """Ask the daemon again and again until it holds every change, or the time is up."""
+        started = boot_clock()
+        end = time.monotonic() + request["deadline"]
+        waiting: Dict[str, Json] = {probe["id"]: probe for probe in request["probes"]}
+        proven: List[str] = []
+        trouble = ""
+        pause = 0.01
+        while waiting:
+            self.pages.timeout = max(1.0, min(STATUS_TIMEOUT, end - time.monotonic()))
+            now_proven, trouble = self.look(list(waiting.values()))
+            for name in now_proven:
+                proven.append(name)
+                del waiting[name]
+            if not waiting or time.monotonic() + pause > end or trouble == "refused":
+                break
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.25)
+        if triggered and request["probes"] and not waiting:
+            self.note_proven(boot_clock() - started)
+        self.carry_out_kicks(proven)
+        return {"proven": proven, "status_error": trouble, "wait_ms": self.wait_ms()}
+
+    def look(self, probes: List[Json]) -> Tuple[List[str], str]:
+        """Which probes hold now; the second value names what kept us from reading, if anything did."""
+        pages: Dict[str, str] = {}
+        trouble = ""
+
+        def fetch(path: str) -> Tuple[str, int, bytes]:
+            try:
+                code, body = self.pages.get(path)
+            except OSError:
+                return path, -1, b""
+            return path, code, body
+
+        paths = sorted({check["path"] for probe in probes for check in probe["checks"]})
+        with ThreadPoolExecutor(STATUS_CONNECTIONS) as pool:
+            for path, code, body in pool.map(fetch, paths):
+                pages[path] = body.decode("latin-1")
+                if code == 401:
+                    trouble = "refused"
+                elif code < 0 and not trouble:
+                    trouble = "unreachable"
+        return [probe["id"] for probe in probes if holds(probe, pages)], trouble
+
+    def probe(self, request: Json) -> Json:
+        """Look again, after another trigger if the window allows one."""
+        lock = self.locked()
+        try:
+            entry = self.journal.newest()
+            self.check_token(entry, request["token"])
+            wait = self.wait_ms()
+            if wait and request["trigger"] is not None:
+                return {"wait_ms": wait}
+            if request["token"] > entry["token"]:
+                # What is proven now must not be undone by an older batch that is still on its way.
+                self.journal.write(dict(entry, seq=entry["seq"] + 1, token=request["token"]))
+            triggered = self.pull_trigger(request["trigger"], False)
+        finally:
+            os.close(lock)
+        return self.prove(request, triggered)
+
+    # -- kicks
+
+    def owed_kicks(self) -> List[Json]:
+        found = load(self.path("kick"))
+        return list(found["kicks"]) if found is not None else []
+
+    def owe_kicks(self, kicks: List[Json]) -> None:
+        """Remember the kicks of a batch before anything of it is written: a crash must not lose them."""
+        newer = {kick["on"] for kick in kicks}
+        owed = [kick for kick in self.owed_kicks() if kick["on"] not in newer or kick["stage"] == "on"]
+        store_whole(self.path("kick"), {"kicks": owed + [dict(kick, stage="off") for kick in kicks]})
+
+    def carry_out_kicks(self, proven: List[str]) -> None:
+        """Close live sessions by switching the account off and on again, once the daemon holds the change.
+
+        What is switched off stays owed until it is seen to be on, or gone: a crash in between must not leave a
+        customer disabled. A kick that can't be finished takes its half out of what is proven.
+        """
+        if not self.owed_kicks():
+            return
+        # Two helpers at once would each forget the kicks that only the other one knows.
+        lock = self.locked()
+        try:
+            owed = self.owed_kicks()
+            left: List[Json] = []
+            for kick in owed:
+                try:
+                    done = self.carry_out(kick, owed, kick["id"] in proven)
+                except OSError:
+                    done = False
+                if not done:
+                    left.append(kick)
+                    if kick["id"] in proven:
+                        proven.remove(kick["id"])
+            store_whole(self.path("kick"), {"kicks": left})
+        finally:
+            os.close(lock)
+
+    def carry_out(self, kick: Json, owed: List[Json], seen: bool) -> bool:
+        if kick["stage"] == "off":
+            if not seen and not self.any_holds(kick["ready"]):
+                return False
+            kick["stage"] = "on"
+            store_whole(self.path("kick"), {"kicks": owed})
+            self.pages.get(kick["off"])
+        self.pages.get(kick["on"])
+        return self.any_holds(kick["settled"])
+
+    def any_holds(self, alternatives: List[Json]) -> bool:
+        """Whether the daemon shows one of several things."""
+        return any(self.look([{"id": "", "checks": checks}])[0] for checks in alternatives)
+
+    # -- looking around
+
+    def scan(self, request: Json) -> Json:
+        """Every match of a pattern in one of the daemon's pages, for counting and comparing account names."""
+        try:
+            code, body = self.pages.get(request["path"])
+        except OSError as error:
+            raise Trouble("status_unreachable", os.strerror(error.errno or 0)) from None
+        if code == 401:
+            raise Trouble("status_refused", "the daemon refused our user or password")
+        return {"code": code, "found": re.findall(request["pattern"], body.decode("latin-1"))}
+
+    def inspect(self, _: Json) -> Json:
+        """Facts about the file, its folder and this account, for `host check`."""
+        fd = open_accounts(self.accounts, os.O_RDONLY)
+        try:
+            info = os.fstat(fd)
+        finally:
+            os.close(fd)
+        space = os.statvfs(os.path.dirname(self.accounts) or "/")
+        return {
+            "user": os.geteuid(),
+            "owner": info.st_uid,
+            "mode": stat.S_IMODE(info.st_mode),
+            "size": info.st_size,
+            "writable": os.access(self.accounts, os.W_OK),
+            "free_bytes": space.f_bavail * space.f_frsize,
+            "clock": time.time(),
+            "utc_offset": time.localtime().tm_gmtoff,
+        }
+
+
+def holds(probe: Json, pages: Dict[str, str]) -> bool:
+    """Whether every page shows what it must and nothing that it must not."""
+    for check in probe["checks"]:
+        page = pages[check["path"]]
+        if not all(re.search(pattern, page, re.DOTALL) for pattern in check["must"]):
+            return False
+        if any(re.search(pattern, page, re.DOTALL) for pattern in check["must_not"]):
+            return False
+    return True
+
+
+REQUESTS = ("read", "apply", "replace", "probe", "scan", "inspect", "hello")
+
+
+def answer_to(helper: Optional[Helper], request: Json) -> Tuple[Optional[Helper], Json]:
+    """Carry out one request; the first one must be `hello`, which says what this helper serves."""
+    name = request["do"]
+    if name == "hello":
+        helper = Helper(request["setup"])
+    if helper is None or name not in REQUESTS:
+        raise Trouble("bad_request")
+    return helper, getattr(helper, name)(request)
+
+
+def serve(source: BinaryIO, sink: BinaryIO) -> None:
+    """Answer requests until the input ends or stops making sense."""
+    helper: Optional[Helper] = None
+    while True:
+        request = read_frame(source)
+        if request is None:
+            return
+        answer: Json
+        try:
+            helper, result = answer_to(helper, request)
+            answer = {"ok": result}
+        except Trouble as trouble:
+            answer = {"trouble": trouble.code, "detail": trouble.detail}
+        except OSError as error:
+            found = trouble_of(error, "host")
+            answer = {"trouble": found.code, "detail": found.detail}
+        write_frame(sink, answer)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        serve(sys.stdin.buffer, sys.stdout.buffer)
+    except BrokenPipeError:
+        os._exit(0)

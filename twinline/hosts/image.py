@@ -1,0 +1,158 @@
+"""Our picture of one accounts file, and the plan that takes it from what it holds to what is wanted.
+
+The picture spares a read per batch: every edit names the bytes it expects, and the helper refuses the batch
+when the file is no longer the one that was pictured.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from twinline.hosts.daemon import Daemon, Kick, Step, Stray
+from twinline.hosts.ports import Half, Wanted
+
+GROWTH = 16
+"""Free slots that an append adds beyond what the batch needs, so that most additions need none."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """Bytes to write at an offset, and the bytes expected there; nothing expected means an append."""
+
+    offset: int
+    old: bytes
+    new: bytes
+
+
+@dataclass
+class Plan:
+    """The writes of one batch, in two groups, and what to do beside them."""
+
+    groups: tuple[list[Op], list[Op]] = field(default_factory=lambda: ([], []))
+    kicks: dict[str, Kick] = field(default_factory=dict[str, Kick])
+    """By line id: sessions that a password change has to close."""
+    conflicts: list[str] = field(default_factory=list[str])
+    """Line ids whose username stands in a record that is not ours."""
+    unsafe: list[str] = field(default_factory=list[str])
+    """Line ids whose values can't be written."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether the file already holds what is wanted."""
+        return not any(self.groups)
+
+
+class Image:
+    """The accounts file as it stood at one signature, with an index of its slots."""
+
+    def __init__(self, daemon: Daemon, data: bytes, signature: list[int], *, recover: bool) -> None:
+        found = daemon.survey(data)
+        self.daemon = daemon
+        self.data = bytearray(data)
+        self.signature = signature
+        self.recover = recover
+        """Whether a batch of before still has to be completed on the host."""
+        self.slots = found.slots
+        self.free = sorted(found.free, reverse=True)
+        self.foreign = found.foreign
+        self.strays: dict[str, list[Stray]] = {}
+        for stray in found.strays:
+            self.strays.setdefault(stray.username, []).append(stray)
+
+    def relayout(self) -> bytes | None:
+        """The whole file with our strays in slots, if this daemon wants it that way and there are any."""
+        return self.daemon.relayout(bytes(self.data)) if self.strays and self.daemon.may_replace else None
+
+    def parked(self) -> list[str]:
+        """Usernames whose slot holds a record that is off."""
+        return [name for name, offset in self.slots.items() if self.daemon.password_in(self._slot(offset)) is None]
+
+    def plan(self, halves: Sequence[Half], scrub: Iterable[str]) -> Plan:
+        """Work out the writes for these halves, and free the slots of `scrub` (usernames proven absent).
+
+        The picture is changed as if all writes had happened; throw it away if they did not.
+        """
+        plan = Plan()
+        wanted = {half.username for half in halves}
+        self._grow(plan, sum(1 for half in halves if self._needs_slot(half)))
+        for half in halves:
+            if half.username in self.foreign:
+                plan.conflicts.append(half.line_id)
+                continue
+            try:
+                self._plan_half(plan, half)
+            except ValueError:
+                plan.unsafe.append(half.line_id)
+        for username in scrub:
+            if username not in wanted and username in self.slots:
+                self._scrub(plan, username)
+        return plan
+
+    def _slot(self, offset: int) -> bytes:
+        return bytes(self.data[offset : offset + self.daemon.width])
+
+    def _needs_slot(self, half: Half) -> bool:
+        return half.wanted is Wanted.PRESENT and half.username not in self.slots and half.username not in self.foreign
+
+    def _grow(self, plan: Plan, needed: int) -> None:
+        """Append free slots, as comments, on a boundary that no record straddles."""
+        if needed <= len(self.free):
+            return
+        gap = self._gap()
+        count = needed - len(self.free) + GROWTH
+        start = len(self.data) + len(gap)
+        self._write(plan, 0, len(self.data), b"", gap + self.daemon.free_slot() * count)
+        self.free = sorted(
+            [*self.free, *range(start, start + count * self.daemon.width, self.daemon.width)], reverse=True
+        )
+
+    def _gap(self) -> bytes:
+        """What has to stand between the end of the file and the next slot."""
+        size = len(self.data)
+        width = self.daemon.width
+        last_line = bytes(self.data[self.data.rfind(b"\n", 0, size - 1) + 1 :]) if size else b""
+        begin = b"" if not size or last_line.endswith(b"\n") else b"\n"
+        # A backslash at the end of somebody's last line would join our first record to it.
+        joins = last_line.rstrip(b" \t\r\n").endswith(b"\\")
+        missing = -(size + len(begin)) % width
+        if not missing and joins:
+            missing = width
+        return begin + (self.daemon.filler(missing) if missing else b"")
+
+    def _plan_half(self, plan: Plan, half: Half) -> None:
+        offset = self.slots.get(half.username)
+        if offset is None and half.wanted is Wanted.PRESENT:
+            steps = self.daemon.steps(self.daemon.free_slot(), half)
+            offset = self.free.pop()
+            self.slots[half.username] = offset
+            self._take(plan, offset, steps)
+        elif offset is not None:
+            before = self.daemon.password_in(self._slot(offset))
+            self._take(plan, offset, self.daemon.steps(self._slot(offset), half))
+            kick = self.daemon.kick(half) if before not in (None, half.password) else None
+            if kick is not None and half.wanted is Wanted.PRESENT:
+                plan.kicks[half.line_id] = kick
+        group = 1 if half.wanted is Wanted.PRESENT else 0
+        for stray in self.strays.pop(half.username, []):
+            mended = self.daemon.mend(bytes(self.data), stray)
+            if mended is not None:
+                self._write(plan, group, stray.start, bytes(self.data[stray.start : stray.end]), mended)
+
+    def _scrub(self, plan: Plan, username: str) -> None:
+        offset = self.slots[username]
+        steps = self.daemon.scrub(self._slot(offset))
+        if steps:
+            self._take(plan, offset, steps)
+            del self.slots[username]
+            self.free.append(offset)
+
+    def _take(self, plan: Plan, offset: int, steps: Sequence[Step]) -> None:
+        for step in steps:
+            before = self._slot(offset)
+            changed = [at for at, (old, new) in enumerate(zip(before, step.image, strict=True)) if old != new]
+            if changed:
+                first, last = changed[0], changed[-1] + 1
+                self._write(plan, step.group, offset + first, before[first:last], step.image[first:last])
+
+    def _write(self, plan: Plan, group: int, offset: int, old: bytes, new: bytes) -> None:
+        plan.groups[group].append(Op(offset, old, new))
+        self.data[offset : offset + len(old)] = new

@@ -1,0 +1,338 @@
+"""MultiCS: one `F:` line of fixed width per account, switched on by its first byte.
+
+Facts about the daemon are those of reference/daemons.md (*MultiCS*): what the parser takes, that closing the
+file after a write is the reload, and what the status pages show.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from twinline.hosts.daemon import (
+    MARK,
+    SAFE_PASSWORD,
+    USERNAME,
+    Check,
+    Kick,
+    Listing,
+    Step,
+    Stray,
+    Survey,
+    Trigger,
+    local,
+)
+from twinline.hosts.ports import Half, Wanted
+
+READ_BUFFER = 10_238
+"""Bytes that the daemon takes as one line; the rest is parsed as a line of its own."""
+
+BLANKS = b" \t\r\n"
+FREE = b"#~"
+
+_RECORD = re.compile(
+    rf"(?P<switch>[F#]): (?P<user>{USERNAME}) (?P<password>{SAFE_PASSWORD}) 0 "
+    rf"\{{ enddate=(?P<end>\d{{4}}-\d\d-\d\d \d\d); rev=(?P<mark>{MARK}) \}} *\n".encode()
+)
+
+
+@dataclass(frozen=True)
+class Account:
+    """One account as the daemon loads it from the file."""
+
+    start: int
+    end: int
+    user: bytes
+    password: bytes
+    keys: tuple[tuple[bytes, bytes], ...]
+    """Information keys in file order; the first date of a record wins."""
+    server: int = 1
+    """Number of the CCCAM PORT, counted within this file."""
+
+    def value(self, key: bytes) -> bytes | None:
+        """The last value of a key, as the client page would show it first."""
+        return next((value for name, value in reversed(self.keys) if name == key), None)
+
+
+@dataclass(frozen=True)
+class _Line:
+    start: int
+    end: int
+    text: bytes
+    physical: int
+    """How many physical lines were joined by backslashes."""
+
+
+def _lines(data: bytes) -> Iterator[_Line]:
+    """Logical lines: cut at NUL and at `#`, trailing blanks off, joined where a backslash ends them."""
+    position = 0
+    while position < len(data):
+        start = position
+        parts: list[bytes] = []
+        while position < len(data):
+            newline = data.find(b"\n", position, position + READ_BUFFER)
+            stop = newline + 1 if newline >= 0 else min(position + READ_BUFFER, len(data))
+            text = data[position:stop].split(b"\0", 1)[0].split(b"#", 1)[0].rstrip(BLANKS)
+            position = stop
+            parts.append(text.removesuffix(b"\\"))
+            if not text.endswith(b"\\"):
+                break
+        yield _Line(start, position, b"".join(parts), len(parts))
+
+
+class _Words:
+    """Reads one logical line from left to right, as the daemon's parser does."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.at = 0
+
+    def skip(self) -> None:
+        while self.at < len(self.text) and self.text[self.at] in BLANKS:
+            self.at += 1
+
+    def peek(self) -> bytes:
+        self.skip()
+        return self.text[self.at : self.at + 1]
+
+    def word(self, stop: bytes = b"") -> bytes:
+        self.skip()
+        begin = self.at
+        while self.at < len(self.text) and self.text[self.at] not in BLANKS + stop:
+            self.at += 1
+        return self.text[begin : self.at]
+
+    def until(self, stop: bytes) -> bytes:
+        begin = self.at
+        while self.at < len(self.text) and self.text[self.at] not in stop:
+            self.at += 1
+        return self.text[begin : self.at].strip(BLANKS)
+
+
+def _keyword(words: _Words) -> bytes:
+    """The keyword of a line, upper case, two-word ones joined by one blank; empty if it is none."""
+    first = words.word(b":")
+    keyword = first.upper()
+    if keyword in (b"CCCAM",) and words.peek() not in (b":", b"=", b""):
+        keyword += b" " + words.word(b":").upper()
+    if words.peek() not in (b":", b"="):
+        return b""
+    words.at += 1
+    return keyword
+
+
+def _information(words: _Words) -> tuple[tuple[bytes, bytes], ...]:
+    """The keys between braces; an old port list in their place swallows everything behind it."""
+    if words.peek() != b"{":
+        return ()
+    words.at += 1
+    if words.peek().isdigit():
+        return ()
+    found: list[tuple[bytes, bytes]] = []
+    while words.at < len(words.text) and words.peek() not in (b"}", b""):
+        if words.peek() == b";":
+            words.at += 1
+            continue
+        mark = words.at
+        name = words.word(b"=;}:")
+        if words.peek() != b"=":
+            words.at = mark
+            break
+        words.at += 1
+        found.append((name, words.until(b";}")))
+    return tuple(found)
+
+
+def parse(data: bytes) -> list[Account]:
+    """Every account that the daemon would load from these bytes, in its own order."""
+    accounts: list[Account] = []
+    server = 1
+    ports = 0
+    for line in _lines(data):
+        words = _Words(line.text)
+        if not words.peek().isalpha():
+            continue
+        keyword = _keyword(words)
+        if keyword == b"CCCAM PORT":
+            ports += 1
+            server = ports + 1
+        elif keyword in (b"F", b"CCCAM USER"):
+            user, password = words.word(), words.word()
+            while words.peek().isdigit():
+                words.word(b"{")
+            accounts.append(Account(line.start, line.end, user, password, _information(words), server))
+    return accounts
+
+
+def end_hour(ends_at: datetime, zone: ZoneInfo) -> str:
+    """`enddate` for an end: the smallest local hour whose first occurrence is not before it.
+
+    The daemon compares year, month, day and hour of its own wall clock, so in the night when an hour is repeated
+    the first occurrence counts.
+    """
+    wall = local(ends_at, zone).replace(tzinfo=None)
+    label = wall.replace(minute=0, second=0, microsecond=0)
+    if label < wall:
+        label += timedelta(hours=1)
+    while label.replace(tzinfo=zone, fold=0).astimezone(UTC) < ends_at:
+        label += timedelta(hours=1)
+    return label.strftime("%Y-%m-%d %H")
+
+
+class MultiCS:
+    """MultiCS on one host."""
+
+    close_triggers = True
+    may_replace = False
+    status_auth: Literal["basic", "digest"] = "basic"
+
+    def __init__(self, *, width: int, zone: ZoneInfo, server_id: int, deadline: float) -> None:
+        self.width = width
+        self.zone = zone
+        self.server_id = server_id
+        self.deadline = deadline
+
+    # -- reading
+
+    def survey(self, data: bytes) -> Survey:
+        """Find our slots, free slots, strays of ours, and the names of everybody else."""
+        found = Survey()
+        for account in parse(data):
+            name = account.user.decode("latin-1")
+            if self._is_slot(data, account.start, account.end) and name not in found.slots:
+                found.slots[name] = account.start
+            elif re.fullmatch(MARK.encode(), account.value(b"rev") or b"") and re.fullmatch(USERNAME, name):
+                found.strays.append(Stray(name, account.start, account.end, live=True))
+            else:
+                found.foreign.add(name)
+        for line in _lines(data):
+            if line.text or line.physical > 1 or data[line.start : line.start + 1] != b"#":
+                continue
+            body = data[line.start : line.end]
+            aligned = line.start % self.width == 0 and len(body) == self.width
+            parked = _RECORD.fullmatch(body)
+            if aligned and body == self.free_slot():
+                found.free.append(line.start)
+            elif parked is not None:
+                name = parked["user"].decode()
+                if aligned and name not in found.slots:
+                    found.slots[name] = line.start
+                else:
+                    found.strays.append(Stray(name, line.start, line.end, live=False))
+        return found
+
+    def _is_slot(self, data: bytes, start: int, end: int) -> bool:
+        fits = start % self.width == 0 and end - start == self.width
+        return fits and _RECORD.fullmatch(data[start:end]) is not None
+
+    # -- writing
+
+    def free_slot(self) -> bytes:
+        """A comment of full width."""
+        return FREE.ljust(self.width - 1) + b"\n"
+
+    def filler(self, length: int) -> bytes:
+        """A comment line of exactly this length."""
+        return b"\n" if length == 1 else b"#".ljust(length - 1) + b"\n"
+
+    def _record(self, half: Half, switch: str) -> bytes:
+        if half.ends_at is None:
+            raise ValueError("a record needs an end date")
+        end = end_hour(half.ends_at, self.zone)
+        text = f"{switch}: {half.username} {half.password} 0 {{ enddate={end}; rev={half.mark} }}"
+        image = text.encode("ascii").ljust(self.width - 1) + b"\n"
+        if _RECORD.fullmatch(image) is None or len(image) != self.width:
+            raise ValueError(
+                "this record can't be written safely; see record_width and the username and password rules"
+            )
+        return image
+
+    def steps(self, slot: bytes, half: Half) -> Sequence[Step]:
+        """Bodies while the slot is a comment or with the old mark, then the mark or the first byte."""
+        live = slot.startswith(b"F")
+        if half.wanted is Wanted.ABSENT:
+            return [Step(0, b"#" + slot[1:])] if live else []
+        if half.wanted is Wanted.BLOCKED:
+            if slot == self.free_slot():
+                return []
+            steps = [Step(0, b"#" + slot[1:])] if live else []
+            return [*steps, Step(1, self._record(half, "#"))]
+        wanted = self._record(half, "F")
+        if not live:
+            return [Step(0, b"#" + wanted[1:]), Step(1, wanted)]
+        if slot == wanted:
+            return []
+        at, old_mark = self._mark_in(slot)
+        new_at, _ = self._mark_in(wanted)
+        if at == new_at and len(old_mark) == len(half.mark):
+            return [Step(0, wanted[:at] + old_mark + wanted[at + len(old_mark) :]), Step(1, wanted)]
+        # The revision grew by a digit, so the tail of the record moves: body and mark are one write.
+        return [Step(1, wanted)]
+
+    @staticmethod
+    def _mark_in(record: bytes) -> tuple[int, bytes]:
+        match = _RECORD.fullmatch(record)
+        if match is None:
+            raise ValueError("not a record of ours")
+        return match.start("mark"), match["mark"]
+
+    def scrub(self, slot: bytes) -> Sequence[Step]:
+        """A comment all the way: it starts with `#` before and after."""
+        return [Step(0, self.free_slot())] if slot.startswith(b"#") else []
+
+    def mend(self, data: bytes, stray: Stray) -> bytes | None:
+        """The stray as comment lines of the same lengths, without its contents."""
+        lines = data[stray.start : stray.end].split(b"\n")
+        return b"\n".join(b"#".ljust(len(line)) if line else line for line in lines)
+
+    def relayout(self, data: bytes) -> bytes | None:
+        """Never: the daemon watches the inode, so strays are mended one by one."""
+        del data
+
+    def password_in(self, slot: bytes) -> str | None:
+        """The password of a live slot."""
+        match = _RECORD.fullmatch(slot)
+        return match["password"].decode() if match is not None and match["switch"] == b"F" else None
+
+    # -- proof and control
+
+    def checks(self, half: Half) -> tuple[Check, ...]:
+        """Presence by mark and date on the client page; absence by a complete listing without the name."""
+        if half.wanted is not Wanted.PRESENT or half.ends_at is None:
+            return (
+                Check(
+                    f"/cccam?action=json&id={self.server_id}",
+                    must=(rf'^\[\{{"id": {self.server_id},', r"\]\s*\}\s*\]\s*$"),
+                    must_not=(rf'"name": "{re.escape(half.username)}"',),
+                ),
+            )
+        end = end_hour(half.ends_at, self.zone)
+        rows = (_information_row("rev", half.mark), _information_row("enddate", end))
+        return (Check(self._client(half), must=rows), self._enabled(half))
+
+    def _client(self, half: Half) -> str:
+        return f"/cccamclient?srvid={self.server_id}&name={half.username}"
+
+    def _enabled(self, half: Half) -> Check:
+        # 0 offline, 1 connected; 2 disabled, 4 expired and 8 removed must not be set.
+        return Check(f"{self._client(half)}&action=xml", must=(r"<status>[01]</status>",))
+
+    def trigger(self) -> Trigger:
+        """A close after a write; with nothing to write, an append of nothing."""
+        return Trigger("close")
+
+    def kick(self, half: Half) -> Kick | None:
+        """A new password does not close the old session: off and on again does."""
+        client = self._client(half)
+        return Kick(off=f"{client}&action=disable", on=f"{client}&action=enable", enabled=self._enabled(half))
+
+    def listing(self) -> Listing:
+        """Every account of this server."""
+        return Listing(f"/cccam?action=json&id={self.server_id}", r'"name": "([^"]*)"')
+
+
+def _information_row(key: str, value: str) -> str:
+    row = rf">\s*{re.escape(key)}\s*</td>\s*<td[^>]*>\s*{re.escape(value)}\s*<"
+    return rf"Additional Informations(?:(?!</table>).)*{row}"

@@ -1,0 +1,407 @@
+"""OSCam: one `[account]` section of fixed width per account, in the slot layout that is safe at every step.
+
+Facts about the daemon are those of reference/daemons.md (*OSCam* and *A slot layout for `oscam.user`*). In a
+slot every line begins with a switch, blank (live) or `#` (comment); the account is off (`disabled = 1`) until
+its last line, `disabled = 0`, is live, because the last value of a key wins.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, time
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from twinline.hosts.daemon import (
+    MARK,
+    SAFE_PASSWORD,
+    USERNAME,
+    Check,
+    Kick,
+    Listing,
+    Step,
+    Stray,
+    Survey,
+    Trigger,
+    local,
+)
+from twinline.hosts.ports import Half, Wanted
+
+READ_BUFFER = 16_383
+"""Bytes that the daemon takes as one line; the rest is parsed as a line of its own."""
+
+NAME_BUFFER = 63
+BLANKS = b" \t\r\n"
+
+
+@dataclass
+class Account:
+    """One account as the daemon loads it from the file."""
+
+    start: int
+    end: int
+    user: bytes = b""
+    password: bytes = b""
+    disabled: int = 0
+    values: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+    """The last value of every other key."""
+    renamed: bool = False
+    pieces: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    """Spans of the header and key lines; what lies between them are comments and blanks."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    start: int
+    end: int
+    text: bytes
+
+
+def _trim(text: bytes) -> bytes:
+    """The daemon's own trim: a tab in front stays unless a blank comes first."""
+    if text.startswith(b" "):
+        text = text.lstrip(BLANKS)
+    return text.rstrip(BLANKS)
+
+
+def _lines(data: bytes) -> Iterator[_Line]:
+    position = 0
+    while position < len(data):
+        newline = data.find(b"\n", position, position + READ_BUFFER)
+        stop = newline + 1 if newline >= 0 else min(position + READ_BUFFER, len(data))
+        yield _Line(position, stop, _trim(data[position:stop].split(b"\0", 1)[0]))
+        position = stop
+
+
+def _number(text: bytes) -> int:
+    """C's atoi, then cut to 8 bits, as the daemon stores `disabled`."""
+    match = re.match(rb"[ \t]*([+-]?\d+)", text)
+    return int(match[1]) & 0xFF if match is not None else 0
+
+
+def _unique(value: bytes, accounts: Sequence[Account]) -> bytes:
+    """Later accounts of a name get `_x` added while it fits; the account itself is among those compared."""
+    for other in accounts:
+        if other.user == value and len(value) + 2 <= NAME_BUFFER:
+            value += b"_x"
+    return value
+
+
+def parse(data: bytes) -> list[Account]:
+    """Every account that the daemon would load from these bytes, in its own order."""
+    accounts: list[Account] = []
+    reading = False
+    for line in _lines(data):
+        text = line.text
+        if len(text) < 3 or text.startswith(b"#"):
+            continue
+        if text.startswith(b"[") and text.endswith(b"]"):
+            accounts.append(Account(line.start, line.end, pieces=[(line.start, line.end)]))
+            reading = text.lower() == b"[account]"
+            continue
+        if not accounts or not reading or b"=" not in text:
+            continue
+        account = accounts[-1]
+        account.end = line.end
+        account.pieces.append((line.start, line.end))
+        name, value = text.split(b"=", 1)
+        name, value = _trim(name).lower(), _trim(value)
+        if name == b"user":
+            wanted = _unique(value, accounts)
+            account.renamed = wanted != value
+            account.user = wanted[:NAME_BUFFER]
+        elif name == b"pwd":
+            account.password = value
+        elif name == b"disabled":
+            account.disabled = _number(value)
+        else:
+            account.values[name] = value
+    return accounts
+
+
+def end_day(ends_at: datetime, zone: ZoneInfo) -> str:
+    """`expdate` for an end: the local day that contains it; the daemon serves through 23:59:59 of that day."""
+    return local(ends_at, zone).strftime("%Y-%m-%d")
+
+
+def shown_day(ends_at: datetime, zone: ZoneInfo) -> str:
+    """The same day as the API prints it, which is the UTC day of its last second."""
+    last = datetime.combine(local(ends_at, zone).date(), time(23, 59, 59), tzinfo=zone)
+    return last.astimezone(UTC).strftime("%Y-%m-%d")
+
+
+USER_WIDTH = 20
+PASSWORD_WIDTH = 24
+MARK_WIDTH = 19
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The contents of a slot: every switch and every value."""
+
+    kind: Literal["free", "off", "on"]
+    user: str = "~" * USER_WIDTH
+    passwords: tuple[str, str] = ("~", "~")
+    second_password: bool = False
+    """Whether the second `pwd` line is live and so overrules the first; the same for the date below."""
+    ends: tuple[str, str] = ("2000-01-01", "2000-01-01")
+    second_end: bool = False
+    mark: str = "~"
+
+    @property
+    def password(self) -> str:
+        return self.passwords[int(self.second_password)]
+
+    @property
+    def end(self) -> str:
+        return self.ends[int(self.second_end)]
+
+
+def _with(pair: tuple[str, str], index: int, value: str) -> tuple[str, str]:
+    return (value, pair[1]) if index == 0 else (pair[0], value)
+
+
+class OSCam:
+    """OSCam on one host."""
+
+    close_triggers = False
+    may_replace = True
+    status_auth: Literal["basic", "digest"] = "digest"
+
+    def __init__(self, *, width: int, zone: ZoneInfo, groups: Sequence[int], reload: Trigger, deadline: float) -> None:
+        self.width = width
+        self.zone = zone
+        self.groups = ",".join(str(group) for group in groups)
+        self.reload = reload
+        self.deadline = deadline
+        self._pattern = re.compile(self._template().encode())
+        if len(self._render(_Form("free"))) != width:
+            raise ValueError(f"record_width {width} is too small for {len(groups)} groups")
+
+    # -- the slot
+
+    def _rows(self, form: _Form) -> list[tuple[str, str]]:
+        """Switch and text of each line between the header and the padding, from the top."""
+        on = "#" if form.kind == "free" else " "
+        return [
+            (on, f"user = {form.user:<{USER_WIDTH}}"),
+            (on, f"pwd = {form.passwords[0]:<{PASSWORD_WIDTH}}"),
+            (" " if form.second_password else "#", f"pwd = {form.passwords[1]:<{PASSWORD_WIDTH}}"),
+            (on, f"group = {self.groups}"),
+            (on, "uniq = 1"),
+            (on, "max_connections = 1"),
+            (on, f"expdate = {form.ends[0]}"),
+            (" " if form.second_end else "#", f"expdate = {form.ends[1]}"),
+            (on, f"description = {form.mark:<{MARK_WIDTH}}"),
+            (" " if form.kind == "on" else "#", "disabled = 0"),
+        ]
+
+    def _render(self, form: _Form) -> bytes:
+        head = "#[account] disabled = 1\n" if form.kind == "free" else " [account]\ndisabled = 1\n"
+        body = head + "".join(f"{switch}{text}\n" for switch, text in self._rows(form))
+        return (body + "#").encode("ascii").ljust(self.width - 1) + b"\n"
+
+    def _template(self) -> str:
+        return (
+            rf" \[account\]\ndisabled = 1\n"
+            rf" user = (?P<user>{USERNAME}) *\n"
+            rf" pwd = (?P<password0>{SAFE_PASSWORD}) *\n"
+            rf"(?P<second_password>[ #])pwd = (?P<password1>{SAFE_PASSWORD}) *\n"
+            rf" group = {re.escape(self.groups)}\n uniq = 1\n max_connections = 1\n"
+            rf" expdate = (?P<end0>\d{{4}}-\d\d-\d\d)\n"
+            rf"(?P<second_end>[ #])expdate = (?P<end1>\d{{4}}-\d\d-\d\d)\n"
+            rf" description = (?P<mark>{MARK}) *\n"
+            rf"(?P<commit>[ #])disabled = 0\n# *\n"
+        )
+
+    def _read(self, slot: bytes) -> _Form | None:
+        """What a slot holds; None if it is not exactly one of ours."""
+        match = self._pattern.fullmatch(slot)
+        if match is None:
+            return None
+        text = {name: value.decode() for name, value in match.groupdict().items()}
+        form = _Form(
+            "on" if text["commit"] == " " else "off",
+            text["user"],
+            (text["password0"], text["password1"]),
+            text["second_password"] == " ",
+            (text["end0"], text["end1"]),
+            text["second_end"] == " ",
+            text["mark"],
+        )
+        return form if self._render(form) == slot else None
+
+    # -- reading
+
+    def survey(self, data: bytes) -> Survey:
+        """Find our slots, free slots, strays of ours, and the names of everybody else."""
+        found = Survey()
+        for account in parse(data):
+            name = account.user.decode("latin-1")
+            form = self._read(data[account.start : account.start + self.width])
+            if form is not None and account.start % self.width == 0 and name == form.user and name not in found.slots:
+                found.slots[name] = account.start
+            elif re.fullmatch(MARK.encode(), account.values.get(b"description", b"")) and re.fullmatch(
+                USERNAME, name.removesuffix("_x")
+            ):
+                live = account.disabled == 0
+                found.strays.append(Stray(name.removesuffix("_x"), account.start, account.end, live))
+            else:
+                found.foreign.add(name)
+        free = self.free_slot()
+        taken = set(found.slots.values())
+        found.free = [
+            offset
+            for offset in range(0, len(data) - self.width + 1, self.width)
+            if offset not in taken and data.startswith(free, offset) and _starts_line(data, offset)
+        ]
+        return found
+
+    # -- writing
+
+    def free_slot(self) -> bytes:
+        """A section whose every line is a comment."""
+        return self._render(_Form("free"))
+
+    def filler(self, length: int) -> bytes:
+        """A comment line of exactly this length."""
+        return b"\n" if length == 1 else b"#".ljust(length - 1) + b"\n"
+
+    def _form_for(self, half: Half) -> _Form:
+        if half.ends_at is None:
+            raise ValueError("a record needs an end date")
+        end = end_day(half.ends_at, self.zone)
+        form = _Form("on", half.username, (half.password, "~"), False, (end, end), False, half.mark)
+        if self._read(self._render(form)) != form:
+            raise ValueError("this record can't be written safely; see the username and password rules")
+        return form
+
+    def steps(self, slot: bytes, half: Half) -> Sequence[Step]:
+        """Values while the account is off or in the line that does not count, then mark and commit byte."""
+        form = self._read(slot)
+        if half.wanted is Wanted.ABSENT or (half.wanted is Wanted.BLOCKED and form is None):
+            return [] if form is None or form.kind == "off" else [Step(0, self._render(replace(form, kind="off")))]
+        wanted = self._form_for(half)
+        off = replace(wanted, kind="off")
+        if form is None:
+            return [Step(0, self._render(off)), Step(1, self._render(wanted))]
+        if half.wanted is Wanted.BLOCKED:
+            form = replace(form, kind="off")
+            return [Step(0, self._render(form)), Step(1, self._render(replace(form, mark=half.mark)))]
+        if form.kind == "off":
+            body = Step(0, self._render(replace(off, mark=form.mark)))
+            return [body, Step(1, self._render(off)), Step(1, self._render(wanted))]
+        return self._live_change(form, wanted)
+
+    def _live_change(self, form: _Form, wanted: _Form) -> Sequence[Step]:
+        """New values go into the line that does not count; one byte then switches over."""
+        steps: list[Step] = []
+        if form.password != wanted.password:
+            spare = int(not form.second_password)
+            form = replace(form, passwords=_with(form.passwords, spare, wanted.password))
+            steps.append(Step(0, self._render(form)))
+            form = replace(form, second_password=not form.second_password)
+            steps.append(Step(0, self._render(form)))
+        if form.end != wanted.end:
+            spare = int(not form.second_end)
+            form = replace(form, ends=_with(form.ends, spare, wanted.end))
+            steps.append(Step(0, self._render(form)))
+            form = replace(form, second_end=not form.second_end)
+            steps.append(Step(0, self._render(form)))
+        return [*steps, Step(1, self._render(replace(form, mark=wanted.mark)))]
+
+    def scrub(self, slot: bytes) -> Sequence[Step]:
+        """Comment the section out from the bottom up, header last, then blank its values."""
+        form = self._read(slot)
+        if form is None or form.kind != "off":
+            return []
+        image = bytearray(slot)
+        steps: list[Step] = []
+        starts = [match.start() + 1 for match in re.finditer(rb"\n(?=[ ][a-z])", slot)]
+        for at in reversed(starts):
+            image[at] = ord("#")
+            steps.append(Step(0, bytes(image)))
+        for at, byte in ((len(b" [account]"), b" "), (0, b"#")):
+            image[at : at + 1] = byte
+            steps.append(Step(0, bytes(image)))
+        return [*steps, Step(0, self.free_slot())]
+
+    def relayout(self, data: bytes) -> bytes | None:
+        """The file with all slots at its end, strays among them, and everybody else's bytes as they are."""
+        found = self.survey(data)
+        if not found.strays:
+            return None
+        accounts = {account.start: account for account in parse(data)}
+        gone: list[tuple[int, int]] = [(offset, offset + self.width) for offset in found.free]
+        slots: list[bytes] = []
+        for offset in found.slots.values():
+            gone.append((offset, offset + self.width))
+            slots.append(data[offset : offset + self.width])
+        for stray in found.strays:
+            gone.extend(accounts[stray.start].pieces)
+            form = self._form_of(accounts[stray.start], stray)
+            if form is not None and stray.username not in found.slots:
+                slots.append(self._render(form))
+        rest = bytearray()
+        position = 0
+        for start, end in sorted(gone):
+            rest += data[position:start]
+            position = max(position, end)
+        rest += data[position:]
+        if rest and not rest.endswith(b"\n"):
+            rest += b"\n"
+        gap = -len(rest) % self.width
+        return bytes(rest) + (self.filler(gap) if gap else b"") + b"".join(slots)
+
+    def _form_of(self, account: Account, stray: Stray) -> _Form | None:
+        """The stray's values as a slot; None if they became what no slot may hold, and the next batch adds it anew."""
+        end = account.values.get(b"expdate", b"").decode("latin-1")
+        password = account.password.decode("latin-1")
+        mark = account.values[b"description"].decode("latin-1")
+        kind: Literal["on", "off"] = "on" if stray.live else "off"
+        form = _Form(kind, stray.username, (password, "~"), False, (end, end), False, mark)
+        return form if self._read(self._render(form)) == form else None
+
+    def mend(self, data: bytes, stray: Stray) -> bytes | None:
+        """Never: commenting a section out in place is not safe, `relayout` moves it."""
+        del data, stray
+
+    def password_in(self, slot: bytes) -> str | None:
+        """The password of a live slot."""
+        form = self._read(slot)
+        return form.password if form is not None and form.kind == "on" else None
+
+    # -- proof and control
+
+    def checks(self, half: Half) -> tuple[Check, ...]:
+        """The loaded record itself; for a line that must not work, that it is unknown or disabled."""
+        path = f"/oscamapi.html?part=userconfig&user={half.username}"
+        if half.wanted is not Wanted.PRESENT or half.ends_at is None:
+            return (Check(path, must=(r"<error>user not exist</error>|<disabled>1</disabled>",)),)
+        return (
+            Check(
+                path,
+                must=(
+                    rf"<pwd>{re.escape(half.password)}</pwd>",
+                    r"<disabled>0</disabled>",
+                    rf"<expdate>{shown_day(half.ends_at, self.zone)}</expdate>",
+                    rf"<description>{re.escape(half.mark)}</description>",
+                ),
+            ),
+        )
+
+    def trigger(self) -> Trigger:
+        """As the inventory says: the web page, SIGHUP, or the operator's own command."""
+        return self.reload
+
+    def kick(self, half: Half) -> Kick | None:
+        """None: a reload closes the sessions of an account with another password."""
+        del half
+
+    def listing(self) -> Listing:
+        """Every account."""
+        return Listing("/oscamapi.html?part=userstats", r'<user name="([^"]*)"')
+
+
+def _starts_line(data: bytes, offset: int) -> bool:
+    return offset == 0 or data[offset - 1 : offset] == b"\n"

@@ -1,0 +1,77 @@
+"""What writing to a host needs from the rest of the house: the ledger's side of a batch, as a Protocol."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+
+class Wanted(StrEnum):
+    """What a host must hold of a line."""
+
+    PRESENT = "present"
+    BLOCKED = "blocked"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class Half:
+    """One line as one host should hold it; `mark` stands in the record and is read back as proof."""
+
+    line_id: str
+    username: str
+    password: str = field(repr=False)
+    wanted: Wanted
+    ends_at: datetime | None
+    revision: int
+    mark: str
+
+
+@dataclass(frozen=True, order=True)
+class Token:
+    """Fencing token: a host refuses every batch with a lower one than it has seen."""
+
+    epoch: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Every half of one host that is behind, those that must lose access first."""
+
+    token: Token
+    halves: tuple[Half, ...]
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A half that the running daemon was seen to hold."""
+
+    line_id: str
+    revision: int
+    wanted: Wanted
+
+
+class HostLedger(Protocol):
+    """The ledger as the writer of a host sees it; every call is one short transaction."""
+
+    async def open_batch(self, host: str, limit: int) -> Batch:
+        """Raise the host's fencing token and take what is behind there."""
+        ...
+
+    async def close_batch(self, host: str, token: Token, proven: Sequence[Proven]) -> None:
+        """Record what was proven, where it is higher than what was known."""
+        ...
+
+    async def report_failure(self, host: str, line_ids: Sequence[str], code: str) -> None:
+        """Record why these halves could not be brought up to date this time."""
+        ...
+
+    async def proven_revision(self, line_id: str, host: str) -> Proven | None:
+        """What is proven of one half by now; None for a half that does not exist."""
+        ...
+
+    async def absent_usernames(self, host: str, usernames: Sequence[str]) -> set[str]:
+        """Which of these are lines of ours whose absence from the host is wanted and proven."""
+        ...

@@ -1,0 +1,195 @@
+"""One kept SSH connection per host, and on it one helper program that answers framed requests.
+
+Host keys are always verified against the inventory's known_hosts; there is no switch to turn that off.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from twinline.hosts.errors import HelperFailed, HostKeyMismatch, HostLoginRefused, HostUnreachable, trouble
+
+CONNECT_TIMEOUT = 15.0
+REQUEST_TIMEOUT = 90.0
+KEEPALIVE_SECONDS = 15
+KEEPALIVE_MISSES = 3
+HEADER = struct.Struct(">4sI32s")
+MAGIC = b"TWL1"
+BOOTSTRAP = (
+    "exec python3 -IBc "
+    '\'import sys;s=sys.stdin.buffer;exec(compile(s.read(int(s.readline())),"twinline-helper","exec"))\''
+)
+"""Reads the program's length and text from standard input, so nothing is installed and no word comes from outside."""
+
+
+@dataclass(frozen=True)
+class SshAccess:
+    """Where and as whom to connect."""
+
+    address: str
+    port: int
+    user: str
+    key: Path
+    known_hosts: Path
+
+
+@dataclass(frozen=True)
+class HelperSetup:
+    """What a helper has to know about the host it runs on; seconds where a time is meant."""
+
+    accounts_file: str
+    state_dir: str
+    status_url: str
+    status_auth: str
+    status_user: str
+    status_password: str
+    close_triggers: bool
+    quiet_seconds: float
+    lock_timeout: float = 10.0
+
+    def as_request(self) -> dict[str, Any]:
+        """The `setup` part of a hello request."""
+        return {
+            "accounts_file": self.accounts_file,
+            "state_dir": self.state_dir,
+            "lock_timeout": self.lock_timeout,
+            "quiet_seconds": self.quiet_seconds,
+            "close_triggers": self.close_triggers,
+            "status": {
+                "url": self.status_url,
+                "auth": self.status_auth,
+                "user": self.status_user,
+                "password": self.status_password,
+            },
+        }
+
+
+def helper_source() -> bytes:
+    """The helper program as it is sent."""
+    return resources.files("twinline.hosts").joinpath("helper_program.py").read_bytes()
+
+
+class Helper:
+    """A running helper program; `ask` is one round trip."""
+
+    def __init__(self, connection: asyncssh.SSHClientConnection, process: "asyncssh.SSHClientProcess[bytes]") -> None:
+        self._connection = connection
+        self._process = process
+        self._turn = asyncio.Lock()
+        self.hello: dict[str, Any] = {}
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is known to be gone."""
+        return self._connection.is_closed() or self._process.is_closing()
+
+    async def ask(self, do: str, request: Mapping[str, Any] | None = None, *, patience: float = 0.0) -> dict[str, Any]:
+        """Send one request and return what the helper answered.
+
+        `patience` seconds are added to the time-out for requests that wait on the host. Raises HelperFailed when
+        the connection or the program ends, and the HostError that the helper's own refusal stands for, or Changed.
+        """
+        async with self._turn:
+            try:
+                async with asyncio.timeout(REQUEST_TIMEOUT + patience):
+                    answer = await self._round_trip({"do": do, **(request or {})})
+            except (asyncio.IncompleteReadError, OSError, asyncssh.Error, TimeoutError) as error:
+                await self.close()
+                raise HelperFailed(f"the connection ended during {do} ({type(error).__name__})") from None
+        if "ok" in answer:
+            return answer["ok"]
+        if answer["trouble"] == "changed":
+            raise Changed(str(answer["detail"]))
+        raise trouble(str(answer["trouble"]), str(answer["detail"]))
+
+    async def _round_trip(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        body = zlib.compress(json.dumps(request, separators=(",", ":")).encode(), 1)
+        self._process.stdin.write(HEADER.pack(MAGIC, len(body), hashlib.sha256(body).digest()) + body)
+        head = await self._process.stdout.readexactly(HEADER.size)
+        magic, length, digest = HEADER.unpack(head)
+        answer = await self._process.stdout.readexactly(length) if magic == MAGIC else b""
+        if hashlib.sha256(answer).digest() != digest:
+            raise OSError("torn answer")
+        return json.loads(zlib.decompress(answer))
+
+    async def close(self) -> None:
+        """End the helper and its connection; what it is doing just now is finished or recovered later."""
+        self._process.close()
+        self._connection.close()
+        try:
+            async with asyncio.timeout(2):
+                await self._connection.wait_closed()
+        except TimeoutError:
+            self._connection.abort()
+
+
+class Changed(Exception):
+    """The accounts file is no longer the one that the plan was made for: read it again."""
+
+
+async def connect(access: SshAccess) -> asyncssh.SSHClientConnection:
+    """Open a verified connection; raises HostUnreachable, HostKeyMismatch or HostLoginRefused."""
+    where = f"{access.address}:{access.port}"
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            return await asyncssh.connect(
+                access.address,
+                access.port,
+                username=access.user,
+                client_keys=[str(access.key)],
+                known_hosts=str(access.known_hosts),
+                agent_path=None,
+                config=None,
+                keepalive_interval=KEEPALIVE_SECONDS,
+                keepalive_count_max=KEEPALIVE_MISSES,
+            )
+    except asyncssh.HostKeyNotVerifiable:
+        raise HostKeyMismatch(f"{where} does not show a host key that ssh.known_hosts trusts") from None
+    except asyncssh.PermissionDenied:
+        raise HostLoginRefused(f"{where} refuses the key in ssh.key for user {access.user}") from None
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        raise HostLoginRefused(f"ssh.key can't be used ({type(error).__name__})") from None
+    except FileNotFoundError as error:
+        raise HostLoginRefused(
+            f"file {Path(str(error.filename)).name} of the inventory's ssh settings is missing"
+        ) from None
+    except (OSError, asyncssh.Error, TimeoutError) as error:
+        raise HostUnreachable(f"no SSH connection to {where} ({type(error).__name__})") from None
+
+
+async def start_helper(access: SshAccess, setup: HelperSetup) -> Helper:
+    """Connect, send the helper program and introduce ourselves; raises the HostError that kept us from it."""
+    connection = await connect(access)
+    try:
+        process = await connection.create_process(BOOTSTRAP, encoding=None)
+        helper = Helper(connection, process)
+        source = helper_source()
+        process.stdin.write(f"{len(source)}\n".encode() + source)
+        helper.hello = await helper.ask("hello", {"setup": setup.as_request()})
+    except asyncssh.Error as error:
+        connection.close()
+        raise HelperFailed(f"no session on {access.address} ({type(error).__name__})") from None
+    except BaseException:
+        connection.close()
+        raise
+    return helper
+
+
+def encode(data: bytes) -> str:
+    """Bytes as they travel inside a request."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def decode(text: str) -> bytes:
+    """Bytes out of an answer."""
+    return base64.b64decode(text)

@@ -1,0 +1,320 @@
+"""Group commit: everything that waits for one host becomes one edit, one reload and one proof.
+
+`HostWriter.bring` returns when the running daemon was seen to hold a revision, whoever proved it. One batch is
+under way at a time, so a host that is down gets one probe at a time, however many orders wait.
+"""
+
+import asyncio
+import contextlib
+import logging
+import uuid
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twinline.hosts.daemon import Check, Daemon
+from twinline.hosts.errors import HelperFailed, HostError, NotProven, RecordConflict, StatusTrouble
+from twinline.hosts.image import Image, Plan
+from twinline.hosts.ports import Batch, Half, HostLedger, Proven, Token, Wanted
+from twinline.hosts.ssh import Changed, Helper, decode, encode
+
+log = logging.getLogger(__name__)
+
+BATCH_LIMIT = 1_000
+TRIES_AGAINST_CHANGE = 5
+PROOF_TRIES = 4
+
+
+@dataclass(frozen=True)
+class _Waiter:
+    revision: int
+    answer: "asyncio.Future[Proven]"
+
+
+@dataclass
+class _Outcome:
+    proven: list[Proven]
+    failed: dict[str, HostError]
+
+
+class HostWriter:
+    """The only writer of one host in this process."""
+
+    def __init__(
+        self, host: str, *, daemon: Daemon, ledger: HostLedger, start_helper: Callable[[], Awaitable[Helper]]
+    ) -> None:
+        self.host = host
+        self._daemon = daemon
+        self._ledger = ledger
+        self._start_helper = start_helper
+        self._helper: Helper | None = None
+        self._image: Image | None = None
+        self._waiters: dict[str, list[_Waiter]] = {}
+        self._scrub: set[str] = set()
+        self._woken = asyncio.Event()
+        self._deaf_until = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def bring(self, line_id: str, revision: int) -> Proven:
+        """Wait until the host is proven to hold at least this revision; raises the HostError that prevents it."""
+        known = await self._ledger.proven_revision(line_id, self.host)
+        if known is None:
+            raise ValueError(f"line {line_id} has no half on {self.host}")
+        if known.revision >= revision:
+            return known
+        answer: asyncio.Future[Proven] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(line_id, []).append(_Waiter(revision, answer))
+        self._woken.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work(), name=f"writer {self.host}")
+        return await answer
+
+    async def close(self) -> None:
+        """Stop after what is under way on the host, and end the connection."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._drop_helper()
+
+    # -- the loop
+
+    async def _work(self) -> None:
+        while self._waiters or self._scrub:
+            lines = list(self._waiters)
+            self._woken.clear()
+            try:
+                await self._quiet(interruptible=not lines)
+                if lines:
+                    await self._batch()
+                elif not self._waiters:
+                    await self._tidy()
+            except HostError as error:
+                await self._drop_helper()
+                await self._fail(lines, error)
+            except Exception as error:
+                await self._drop_helper()
+                self._answer_all(list(self._waiters), error)
+                raise
+
+    async def _quiet(self, *, interruptible: bool) -> None:
+        """Wait out the time in which the daemon would miss a trigger; what arrives meanwhile joins the batch."""
+        left = self._deaf_until - asyncio.get_running_loop().time()
+        if left > 0 and interruptible:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), left)
+        elif left > 0:
+            await asyncio.sleep(left)
+
+    async def _batch(self) -> None:
+        helper = await self._connected()
+        batch = await self._ledger.open_batch(self.host, BATCH_LIMIT)
+        if batch.halves:
+            outcome = await self._carry_out(helper, batch)
+            await self._ledger.close_batch(self.host, batch.token, outcome.proven)
+            self._scrub |= self._freed(batch, outcome)
+            for proven in outcome.proven:
+                self._answer(proven)
+            for line_id, error in outcome.failed.items():
+                await self._fail([line_id], error)
+        # Whoever still waits was proven by somebody else, or was taken too late for this batch.
+        for line_id in list(self._waiters):
+            known = await self._ledger.proven_revision(line_id, self.host)
+            if known is not None:
+                self._answer(known)
+
+    @staticmethod
+    def _freed(batch: Batch, outcome: _Outcome) -> set[str]:
+        absent = {proven.line_id for proven in outcome.proven if proven.wanted is Wanted.ABSENT}
+        return {half.username for half in batch.halves if half.line_id in absent}
+
+    async def _tidy(self) -> None:
+        """Scrub freed slots of their secrets while nobody waits; what fails is found again with the next connection."""
+        try:
+            helper = await self._connected()
+            batch = await self._ledger.open_batch(self.host, 0)
+            await self._carry_out(helper, batch)
+        except HostError as error:
+            self._scrub.clear()
+            await self._drop_helper()
+            log.warning("freed slots not scrubbed yet", extra={"host": self.host, "error": error.code})
+
+    # -- waiters
+
+    def _answer(self, proven: Proven) -> None:
+        waiting = self._waiters.pop(proven.line_id, [])
+        left = [waiter for waiter in waiting if waiter.revision > proven.revision]
+        for waiter in waiting:
+            if waiter.revision <= proven.revision and not waiter.answer.done():
+                waiter.answer.set_result(proven)
+        if left:
+            self._waiters[proven.line_id] = left
+
+    def _answer_all(self, lines: Sequence[str], error: Exception) -> None:
+        for line_id in lines:
+            for waiter in self._waiters.pop(line_id, []):
+                if not waiter.answer.done():
+                    waiter.answer.set_exception(error)
+
+    async def _fail(self, lines: Sequence[str], error: HostError) -> None:
+        try:
+            await self._ledger.report_failure(self.host, lines, error.code)
+        finally:
+            self._answer_all(lines, error)
+
+    # -- one batch on the host
+
+    async def _connected(self) -> Helper:
+        if self._helper is None or self._helper.closed:
+            self._image = None
+            self._helper = await self._start_helper()
+        return self._helper
+
+    async def _drop_helper(self) -> None:
+        helper, self._helper, self._image = self._helper, None, None
+        if helper is not None:
+            await helper.close()
+
+    async def _read(self, helper: Helper, token: Token) -> Image:
+        """Read the accounts file, and bring records of ours that lost their place back into slots."""
+        if self._image is not None:
+            return self._image
+        for _ in range(TRIES_AGAINST_CHANGE):
+            answer = await helper.ask("read")
+            data = zlib.decompress(decode(answer["body"]))
+            image = Image(self._daemon, data, answer["signature"], recover=answer["recover"])
+            better = None if image.recover else image.relayout()
+            if better is None:
+                break
+            with contextlib.suppress(Changed):
+                await helper.ask(
+                    "replace",
+                    {
+                        "token": [token.epoch, token.number],
+                        "signature": image.signature,
+                        "body": encode(zlib.compress(better, 1)),
+                    },
+                )
+        else:
+            raise HelperFailed("somebody else keeps changing the accounts file")
+        self._scrub |= await self._ledger.absent_usernames(self.host, image.parked())
+        self._image = image
+        return image
+
+    async def _carry_out(self, helper: Helper, batch: Batch) -> _Outcome:
+        for _ in range(TRIES_AGAINST_CHANGE):
+            image = await self._read(helper, batch.token)
+            plan = image.plan(batch.halves, self._scrub)
+            outcome = _Outcome(
+                [], {line: _conflict() for line in plan.conflicts} | {line: _unsafe() for line in plan.unsafe}
+            )
+            halves = [half for half in batch.halves if half.line_id not in outcome.failed]
+            try:
+                await self._commit(helper, batch.token, image, plan, halves=halves, outcome=outcome)
+            except Changed:
+                self._image = None
+                continue
+            self._scrub.clear()
+            return outcome
+        raise HelperFailed("somebody else keeps changing the accounts file")
+
+    async def _commit(
+        self, helper: Helper, token: Token, image: Image, plan: Plan, *, halves: Sequence[Half], outcome: _Outcome
+    ) -> None:
+        """Write the plan if there is anything to write, then have the daemon prove every half."""
+        probes = {half.line_id: {"id": half.line_id, "checks": self._checks(half)} for half in halves}
+        waiting = {half.line_id: half for half in halves}
+        deadline = self._daemon.deadline
+        if not plan.empty or image.recover:
+            request: dict[str, Any] = {
+                "batch": uuid.uuid4().hex,
+                "signature": image.signature,
+                "groups": [[[op.offset, encode(op.old), encode(op.new)] for op in group] for group in plan.groups],
+                "kicks": [
+                    {
+                        "id": line_id,
+                        "off": kick.off,
+                        "on": kick.on,
+                        "ready": probes[line_id]["checks"],
+                        "enabled": [_as_request(kick.enabled)],
+                    }
+                    for line_id, kick in plan.kicks.items()
+                ],
+            }
+            # The picture already shows what is being written; until the host says so it must not be trusted.
+            self._image = None
+            answer = await self._ask(helper, "apply", token, probes.values(), deadline, trigger=True, extra=request)
+            image.signature, image.recover = answer["signature"], False
+            self._image = image
+        else:
+            answer = await self._ask(helper, "probe", token, probes.values(), 0.0, trigger=False)
+        self._take(answer, waiting, outcome)
+        for _ in range(PROOF_TRIES - 1):
+            if not waiting:
+                break
+            open_probes = [probes[line_id] for line_id in waiting]
+            answer = await self._ask(helper, "probe", token, open_probes, deadline, trigger=True)
+            self._take(answer, waiting, outcome)
+            deadline *= 2
+        for line_id in waiting:
+            outcome.failed[line_id] = _not_proven(str(answer["status_error"]))
+
+    async def _ask(
+        self,
+        helper: Helper,
+        do: str,
+        token: Token,
+        probes: Iterable[dict[str, Any]],
+        deadline: float,
+        *,
+        trigger: bool,
+        extra: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Ask, and wait first as long as the daemon would miss the trigger."""
+        wish = self._daemon.trigger()
+        request: dict[str, Any] = {
+            "token": [token.epoch, token.number],
+            "probes": list(probes),
+            "deadline": deadline,
+            "trigger": {"method": wish.method, "path": wish.path, "pid_file": wish.pid_file, "argv": list(wish.argv)}
+            if trigger
+            else None,
+            **(extra or {}),
+        }
+        while True:
+            answer = await helper.ask(do, request, patience=deadline)
+            if "proven" in answer:
+                self._deaf_until = asyncio.get_running_loop().time() + answer["wait_ms"] / 1000
+                return answer
+            await asyncio.sleep(answer["wait_ms"] / 1000)
+
+    def _checks(self, half: Half) -> list[dict[str, Any]]:
+        return [_as_request(check) for check in self._daemon.checks(half)]
+
+    @staticmethod
+    def _take(answer: dict[str, Any], waiting: dict[str, Half], outcome: _Outcome) -> None:
+        for line_id in answer["proven"]:
+            half = waiting.pop(line_id, None)
+            if half is not None:
+                outcome.proven.append(Proven(half.line_id, half.revision, half.wanted))
+
+
+def _as_request(check: Check) -> dict[str, Any]:
+    return {"path": check.path, "must": list(check.must), "must_not": list(check.must_not)}
+
+
+def _conflict() -> HostError:
+    return RecordConflict("the accounts file holds a record of that name that twinline did not write")
+
+
+def _unsafe() -> HostError:
+    return RecordConflict("the record can't be written safely at this record_width")
+
+
+def _not_proven(status_error: str) -> HostError:
+    if status_error == "refused":
+        return StatusTrouble("the daemon's status page refuses our user or password")
+    if status_error == "unreachable":
+        return StatusTrouble("the daemon's status page does not answer")
+    return NotProven(f"written, and the reload asked for {PROOF_TRIES} times, but the daemon does not show it")
