@@ -1,0 +1,1 @@
+"""What workflows ask for: thin classes that join ledger, hosts and mail, and translate their errors."""

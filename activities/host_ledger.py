@@ -1,0 +1,92 @@
+"""The ledger as the writers of hosts see it."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from twinline.hosts.errors import Fenced
+from twinline.hosts.ports import Batch, Half, Proven, Token, Wanted
+from twinline.ledger import Ledger, halves, queries
+from twinline.messages import HalfState
+
+# What stops one record is no sign that the host is down.
+_OF_ONE_RECORD = ("RecordConflict", "NotProven", "Fenced")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class LedgerOfHosts:
+    """Implements `twinline.hosts.ports.HostLedger` with one short transaction per call."""
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], datetime] = _now) -> None:
+        self._ledger = ledger
+        self._clock = clock
+
+    async def open_batch(self, host: str, limit: int) -> Batch:
+        """Raise the host's fencing token and take what is behind there."""
+        async with self._ledger.write() as tx:
+            batch = await halves.open_batch(tx, host, limit=limit, now=self._clock())
+        return Batch(
+            Token(batch.token.epoch, batch.token.n),
+            tuple(
+                Half(
+                    line_id=half.line_id,
+                    username=half.username,
+                    password=half.password.get_secret_value(),
+                    wanted=Wanted(half.state),
+                    ends_at=half.ends_at,
+                    revision=half.revision,
+                    mark=half.mark,
+                )
+                for half in batch.halves
+            ),
+        )
+
+    async def close_batch(self, host: str, token: Token, proven: Sequence[Proven]) -> None:
+        """Record what was proven; raises Fenced when a later batch of this host was opened since."""
+        results = [
+            halves.ProvenHalf(line_id=one.line_id, revision=one.revision, state=_state(one.wanted)) for one in proven
+        ]
+        try:
+            async with self._ledger.write() as tx:
+                fence = halves.FenceToken(epoch=token.epoch, n=token.number)
+                await halves.close_batch(tx, host, fence, results, now=self._clock())
+        except halves.StaleToken:
+            raise Fenced("another writer opened a later batch of this host") from None
+
+    async def report_failure(self, host: str, line_ids: Sequence[str], code: str) -> None:
+        """Record why these halves could not be brought up to date this time."""
+        async with self._ledger.write() as tx:
+            await halves.report_failure(
+                tx,
+                host,
+                line_ids,
+                code=code,
+                now=self._clock(),
+                next_attempt=None,
+                host_down=code not in _OF_ONE_RECORD,
+            )
+
+    async def proven_revision(self, line_id: str, host: str) -> Proven:
+        """What is proven of one half by now; raises UnknownLine for a half that does not exist."""
+        async with self._ledger.read() as tx:
+            progress = await halves.half_progress(tx, line_id, host)
+        wanted = Wanted.PRESENT if progress.proven_state is HalfState.APPLIED else Wanted.ABSENT
+        return Proven(line_id, progress.proven, wanted)
+
+    async def absent_usernames(self, host: str, usernames: Sequence[str]) -> set[str]:
+        """Which of these are lines of ours whose absence from the host is wanted and proven."""
+        if not usernames:
+            return set()
+        async with self._ledger.read() as tx:
+            held = await queries.holdings(tx, host)
+        return {
+            line.username
+            for line in held
+            if line.username in set(usernames) and line.state == "absent" and line.proven == line.wanted
+        }
+
+
+def _state(wanted: Wanted) -> HalfState:
+    return HalfState.APPLIED if wanted is Wanted.PRESENT else HalfState.REMOVED

@@ -1,0 +1,136 @@
+"""Activities that are one ledger transaction each; they run as local activities of the order workflows."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from temporalio import activity
+
+from activities.errors import translated
+from twinline.errors import InvalidOrder
+from twinline.ledger import Ledger, orders, terms
+from twinline.mail import Address, AddressError, normalise_person, parse_address
+from twinline.messages import (
+    BlockOrder,
+    EndGrant,
+    LateTrial,
+    LateTrialMoved,
+    NameOf,
+    OrderOutcome,
+    PurchaseOrder,
+    Recorded,
+    RenewalOrder,
+    TakeOrder,
+    TermDecision,
+    TrialOrder,
+    UnblockOrder,
+)
+from twinline.settings import Settings
+
+
+class LedgerActivities:
+    """Takes orders into the ledger, keeps grants' ends, and stores receipts."""
+
+    def __init__(self, ledger: Ledger, settings: Settings) -> None:
+        self._ledger = ledger
+        self._settings = settings
+
+    def all(self) -> Sequence[Callable[..., Any]]:
+        """Every activity of this class, for the worker to register."""
+        return [
+            self.record_trial,
+            self.record_purchase,
+            self.record_renewal,
+            self.record_block,
+            self.record_unblock,
+            self.start_late_trial,
+            self.end_grant,
+            self.settle_order,
+        ]
+
+    @activity.defn(name=NameOf.RECORD_TRIAL)
+    async def record_trial(self, task: TakeOrder[TrialOrder]) -> Recorded:
+        """Take a trial: once per person."""
+        with translated():
+            email = _address(task.order.email)
+            order = task.order.model_copy(update={"email": email.text})
+            async with self._ledger.write() as tx:
+                recorded = await orders.record_trial(
+                    tx, order, person=normalise_person(email), now=task.at, workflow_id=task.workflow_id
+                )
+            return self._with_times(recorded)
+
+    @activity.defn(name=NameOf.RECORD_PURCHASE)
+    async def record_purchase(self, task: TakeOrder[PurchaseOrder]) -> Recorded:
+        """Take a purchase, for a new customer or an existing line."""
+        with translated():
+            email = _address(task.order.email) if task.order.email is not None else None
+            async with self._ledger.write() as tx:
+                recorded = await orders.record_purchase(
+                    tx,
+                    task.order,
+                    person=normalise_person(email) if email is not None else None,
+                    now=task.at,
+                    workflow_id=task.workflow_id,
+                )
+            return self._with_times(recorded)
+
+    @activity.defn(name=NameOf.RECORD_RENEWAL)
+    async def record_renewal(self, task: TakeOrder[RenewalOrder]) -> Recorded:
+        """Take a renewal."""
+        with translated():
+            async with self._ledger.write() as tx:
+                recorded = await orders.record_renewal(tx, task.order, now=task.at, workflow_id=task.workflow_id)
+            return self._with_times(recorded)
+
+    @activity.defn(name=NameOf.RECORD_BLOCK)
+    async def record_block(self, task: TakeOrder[BlockOrder]) -> Recorded:
+        """Take a block."""
+        with translated():
+            async with self._ledger.write() as tx:
+                recorded = await orders.record_block(tx, task.order, now=task.at, workflow_id=task.workflow_id)
+            return self._with_times(recorded)
+
+    @activity.defn(name=NameOf.RECORD_UNBLOCK)
+    async def record_unblock(self, task: TakeOrder[UnblockOrder]) -> Recorded:
+        """Take an unblock."""
+        with translated():
+            async with self._ledger.write() as tx:
+                recorded = await orders.record_unblock(tx, task.order, now=task.at, workflow_id=task.workflow_id)
+            return self._with_times(recorded)
+
+    @activity.defn(name=NameOf.START_LATE_TRIAL)
+    async def start_late_trial(self, late: LateTrial) -> LateTrialMoved:
+        """Let a trial's time begin at its first proof."""
+        with translated():
+            async with self._ledger.write() as tx:
+                start = await terms.start_late_trial(tx, late, now=late.proven_at)
+            return LateTrialMoved(ends_at=start.ends_at, revision=start.revision)
+
+    @activity.defn(name=NameOf.END_GRANT)
+    async def end_grant(self, question: EndGrant) -> TermDecision:
+        """Carry out a grant's end if it has come and no other grant outlives it."""
+        with translated():
+            async with self._ledger.write() as tx:
+                return await terms.end_grant(tx, question.term, now=question.at)
+
+    @activity.defn(name=NameOf.SETTLE_ORDER)
+    async def settle_order(self, outcome: OrderOutcome) -> None:
+        """Keep the receipt."""
+        with translated():
+            async with self._ledger.write() as tx:
+                await orders.settle_order(tx, outcome, now=activity.info().current_attempt_scheduled_time)
+
+    def _with_times(self, recorded: Recorded) -> Recorded:
+        return recorded.model_copy(
+            update={
+                "grace_seconds": self._settings.grace.total_seconds(),
+                "delay_notice_seconds": self._settings.delay_notice.total_seconds(),
+            }
+        )
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except AddressError as error:
+        raise InvalidOrder(str(error), hint="Give one plain mail address, such as name@example.com.") from None

@@ -1,0 +1,175 @@
+"""Writing the message that is true now, and handing it over."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from activities.errors import translated
+from activities.heartbeat import heartbeats
+from twinline import mail as mailing
+from twinline.inventory import Inventory
+from twinline.keys import KeyRing
+from twinline.ledger import Ledger, mails
+from twinline.ledger.halves import HalfProgress
+from twinline.ledger.mails import LedgerMailFacts, LoadedMail
+from twinline.messages import HalfState, MailChoice, MailKind, MailState, MailTask, NameOf
+
+SMTP_TIMEOUT = 60.0
+
+
+class MailActivities:
+    """Stores messages in the ledger and hands them to the mail server."""
+
+    def __init__(
+        self, *, ledger: Ledger, inventory: Inventory, keys: KeyRing, target: mailing.SmtpTarget, tls: Any = None
+    ) -> None:
+        self._ledger = ledger
+        self._inventory = inventory
+        self._keys = keys
+        self._target = target
+        self._tls = tls
+        self._composer = mailing.default_composer()
+
+    def local(self) -> Sequence[Callable[..., Any]]:
+        """The activities that touch the ledger only."""
+        return [self.store_mail]
+
+    def remote(self) -> Sequence[Callable[..., Any]]:
+        """The activities that talk to the mail server."""
+        return [self.hand_over_mail]
+
+    @activity.defn(name=NameOf.STORE_MAIL)
+    async def store_mail(self, task: MailTask) -> MailChoice:
+        """Write what is true of the line at this moment, once per (line, kind, grant or case)."""
+        with translated():
+            async with self._ledger.write() as tx:
+                known = await mails.stored_mail(tx, task.line_id, kind=task.kind, ref=task.ref)
+                if known is not None:
+                    return MailChoice(stored=known)
+                facts = await mails.mail_facts(tx, task.line_id, ref=task.ref)
+                told = self._tell(task, facts)
+                if told is None:
+                    return MailChoice()
+                message_id = self._message_id(told.kind, task)
+                body = self._composer.compose(told, message_id=message_id, date=task.at)
+                stored = await mails.store_mail(
+                    tx,
+                    task.line_id,
+                    kind=told.kind,
+                    ref=task.ref,
+                    message_id=message_id,
+                    body=body,
+                    now=task.at,
+                )
+                return MailChoice(stored=stored)
+
+    def _tell(self, task: MailTask, facts: LedgerMailFacts) -> mailing.MailFacts | None:
+        """The message of this kind as far as it is true now; None when there is nothing left to say."""
+        ready = {half.host for half in facts.halves if half.proven_state is HalfState.APPLIED}
+        if task.kind in (MailKind.CREDENTIALS, MailKind.SECOND_HALF):
+            # What the order has not seen proven follows in a message of its own, so it must not be told here.
+            ready &= set(task.hosts)
+        kind = _true_kind(task.kind, facts, ready)
+        if kind is None:
+            return None
+        halves = facts.halves
+        if kind is MailKind.SECOND_HALF:
+            halves = tuple(half for half in halves if half.host in ready)
+        about = (facts.about,) if kind is MailKind.BLOCKED and facts.about is not None else facts.blocks
+        shows = kind in (MailKind.CREDENTIALS, MailKind.SECOND_HALF)
+        service = self._inventory.service
+        return mailing.MailFacts(
+            kind=kind,
+            service=mailing.Service(
+                name=service.name,
+                rights_holder=service.rights_holder,
+                abuse_contact=service.abuse_contact,
+                support_email=service.support_email,
+                mail_from=_bare(service.mail_from),
+                public_url=service.public_url,
+            ),
+            recipient=facts.recipient.get_secret_value(),
+            username=facts.username,
+            password=facts.password if shows else None,
+            plan=facts.plan,
+            ends_at=facts.ends_at,
+            entries=tuple(self._entry(half, ready) for half in halves),
+            blocks=tuple(
+                mailing.BlockNotice(owner=block.owner, reason=block.reason, case=block.case) for block in about
+            ),
+            reference=task.ref,
+        )
+
+    def _entry(self, half: HalfProgress, ready: set[str]) -> mailing.Entry:
+        public = self._inventory.host(half.host).public
+        return mailing.Entry(protocol=half.protocol, host=public.address, port=public.port, ready=half.host in ready)
+
+    def _message_id(self, kind: MailKind, task: MailTask) -> str:
+        domain = mailing.parse_address(_bare(self._inventory.service.mail_from)).domain
+        return mailing.message_id_for(kind, task.line_id, task.ref, key=self._keys.mac("message-id"), domain=domain)
+
+    @activity.defn(name=NameOf.HAND_OVER_MAIL)
+    async def hand_over_mail(self, mail_id: str) -> MailState:
+        """Hand a stored message over; the same bytes again only while the outcome is not known to be final."""
+        with translated():
+            async with self._ledger.read() as tx:
+                mail = await mails.load_mail(tx, mail_id)
+            if mail.state in (MailState.ACCEPTED, MailState.REFUSED):
+                return mail.state
+            try:
+                await self._hand_over(mail)
+            except mailing.MailRefused as error:
+                return await self._note(mail_id, MailState.REFUSED, f"{error.stage}:{error.code}")
+            except mailing.MailTemporary as error:
+                await self._note(mail_id, MailState.STORED, f"{error.stage}:{error.code}")
+                raise _again(error) from None
+            except mailing.MailOutcomeUnknown as error:
+                await self._note(mail_id, MailState.UNKNOWN, f"{error.stage}:{error.code}")
+                raise _again(error) from None
+            return await self._note(mail_id, MailState.ACCEPTED, None)
+
+    async def _hand_over(self, mail: LoadedMail) -> None:
+        async with heartbeats():
+            await mailing.hand_over(
+                self._target,
+                sender=_bare(self._inventory.service.mail_from),
+                recipient=mail.recipient.get_secret_value(),
+                message=mail.body,
+                timeout=SMTP_TIMEOUT,
+                tls_context=self._tls,
+            )
+
+    async def _note(self, mail_id: str, state: MailState, error: str | None) -> MailState:
+        async with self._ledger.write() as tx:
+            return await mails.record_handover(tx, mail_id, state=state, now=datetime.now(UTC), error=error)
+
+
+def _true_kind(kind: MailKind, facts: LedgerMailFacts, ready: set[str]) -> MailKind | None:
+    """What can truthfully be said by now, since other orders may have come in between."""
+    if kind is MailKind.BLOCKED:
+        return kind if facts.blocks else None
+    if facts.state == "absent":
+        return None
+    if kind is MailKind.CREDENTIALS and facts.blocks:
+        # Credentials would be refused; the customer hears that the time was added and why the line is off.
+        return MailKind.EXTENDED
+    if kind in (MailKind.CREDENTIALS, MailKind.SECOND_HALF) and (facts.blocks or not ready):
+        return None
+    return kind
+
+
+def _bare(address: str) -> str:
+    """`name@domain` out of `Name <name@domain>`."""
+    return address.rpartition("<")[2].rstrip("> ")
+
+
+def _again(error: mailing.HandOverError) -> ApplicationError:
+    return ApplicationError(
+        str(error),
+        type=type(error).__name__,
+        category=ApplicationErrorCategory.BENIGN,
+        next_retry_delay=timedelta(seconds=2) if isinstance(error, mailing.MailOutcomeUnknown) else None,
+    )

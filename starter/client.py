@@ -1,0 +1,119 @@
+"""The typed client: places orders with Temporal and tells what became of them.
+
+It needs no worker, SSH or database; a storefront can import it.
+"""
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowQueryFailedError
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from twinline.errors import ORDER_ERRORS, OrderConflict, TwinlineError, Unavailable
+from twinline.messages import (
+    GRACE,
+    ORDERS_QUEUE,
+    NameOf,
+    Order,
+    OrderKind,
+    OrderStatus,
+    order_kind,
+    order_workflow_id,
+)
+
+QUERY_TIMEOUT = timedelta(seconds=3)
+
+_WORKFLOWS = {
+    OrderKind.TRIAL: NameOf.TRIAL,
+    OrderKind.PURCHASE: NameOf.PURCHASE,
+    OrderKind.RENEWAL: NameOf.RENEWAL,
+    OrderKind.BLOCK: NameOf.BLOCK,
+    OrderKind.UNBLOCK: NameOf.UNBLOCK,
+}
+
+_Handle = WorkflowHandle[object, OrderStatus]
+
+
+class Twinline:
+    """Places orders. The same order twice is one order, however many callers place it at once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def place(self, order: Order, *, patience: timedelta = GRACE) -> OrderStatus:
+        """Place an order and wait at most `patience` until it is done; then its progress so far is returned.
+
+        Raises the TwinlineError that refused it, OrderConflict when its id was used for another order, and
+        Unavailable when Temporal does not answer. Placing it again is always safe.
+        """
+        handle = await self._start(order)
+        status = await self._outcome(handle, order, patience)
+        if status.fingerprint != order.fingerprint():
+            raise OrderConflict(
+                "this order id was used before for something else",
+                hint="Take a new id for a new order; repeat an order with exactly the same contents.",
+            )
+        return status
+
+    async def progress(self, workflow_id: str) -> OrderStatus | None:
+        """How far an order is that Temporal still knows; None when it does not, or nobody could answer."""
+        handle = self._client.get_workflow_handle(workflow_id)
+        with contextlib.suppress(RPCError, WorkflowQueryFailedError):
+            return await handle.query("progress", result_type=OrderStatus, rpc_timeout=QUERY_TIMEOUT)
+        return None
+
+    async def _start(self, order: Order) -> _Handle:
+        workflow_id = order_workflow_id(order)
+        kind = order_kind(order)
+        try:
+            return await self._client.start_workflow(
+                _WORKFLOWS[kind],
+                order,
+                id=workflow_id,
+                task_queue=ORDERS_QUEUE,
+                result_type=OrderStatus,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                # A refused order left no trace in the ledger, so its id may be used again, corrected.
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                static_summary=str(kind),
+            )
+        except WorkflowAlreadyStartedError:
+            return self._client.get_workflow_handle(workflow_id, result_type=OrderStatus)
+        except RPCError as error:
+            raise _unavailable(error) from None
+
+    async def _outcome(self, handle: _Handle, order: Order, patience: timedelta) -> OrderStatus:
+        try:
+            async with asyncio.timeout(patience.total_seconds()):
+                return await handle.result()
+        except TimeoutError:
+            status = await self.progress(handle.id)
+            return status or OrderStatus(fingerprint=order.fingerprint(), done=False)
+        except WorkflowFailureError as error:
+            raise _refusal(error) from None
+        except RPCError as error:
+            raise _unavailable(error) from None
+
+
+def _refusal(error: WorkflowFailureError) -> TwinlineError:
+    """The error of the house that a failed order stands for."""
+    cause: BaseException | None = error.cause
+    while cause is not None and not isinstance(cause, ApplicationError):
+        cause = cause.__cause__
+    if cause is None or cause.type not in ORDER_ERRORS:
+        return Unavailable(
+            f"the order ended without a receipt ({type(error.cause).__name__})",
+            hint="Look at the workflow in the Temporal UI; placing the same order again continues it.",
+        )
+    hint = str(cause.details[0]) if cause.details else ""
+    return ORDER_ERRORS[cause.type](cause.message, hint=hint)
+
+
+def _unavailable(error: RPCError) -> Unavailable:
+    return Unavailable(
+        f"Temporal does not answer ({error.status.name})",
+        hint="Check TEMPORAL_ADDRESS and that the server runs; placing the same order again is safe.",
+    )

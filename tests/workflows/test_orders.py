@@ -1,0 +1,294 @@
+"""What becomes of orders, hours and days included: the virtual clock skips what nobody waits for."""
+
+import asyncio
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.support.temporal import dev_server
+from tests.workflows.house import House, run_house, text_of
+from twinline.errors import InvalidOrder, OrderConflict, TrialAlreadyUsed, UnknownBlock, UnknownLine, UnknownRegion
+from twinline.keys import KeyRing
+from twinline.messages import (
+    TRIAL_LENGTH,
+    BlockOrder,
+    BlockOwner,
+    HalfState,
+    MailKind,
+    MailState,
+    PurchaseOrder,
+    Receipt,
+    RenewalOrder,
+    TermDecision,
+    TrialOrder,
+    UnblockOrder,
+    order_workflow_id,
+    term_workflow_id,
+)
+
+_numbers = count(1)
+
+
+def trial(**changes: str) -> TrialOrder:
+    number = next(_numbers)
+    return TrialOrder.model_validate(
+        {"caller": "shop", "order": f"t-{number}", "email": f"person{number}@example.org", "region": "eu", **changes}
+    )
+
+
+def order_id() -> str:
+    return f"o-{next(_numbers)}"
+
+
+async def term_of(house: House, receipt: Receipt) -> TermDecision:
+    """Wait for the end of the line's only grant, however far away."""
+    line = await house.line(receipt.username)
+    handle = house.client.get_workflow_handle(
+        term_workflow_id(receipt.line, line.grants[0].grant_id), result_type=TermDecision
+    )
+    assert house.skipper is not None
+    await house.skipper.fast_forward(handle)
+    return await handle.result()
+
+
+async def test_a_trial_serves_on_both_halves_and_mails_both_entries(house: House) -> None:
+    order = trial()
+
+    receipt = await house.order(order)
+
+    assert [half.state for half in receipt.halves] == [HalfState.APPLIED, HalfState.APPLIED]
+    assert house.serves(receipt.username) == (True, True)
+    assert receipt.mail is not None
+    assert (receipt.mail.kind, receipt.mail.state) == (MailKind.CREDENTIALS, MailState.ACCEPTED)
+    (mail,) = house.sent_to(order.email)
+    password = (await house.password(receipt.username)).get_secret_value()
+    assert f"C: mc-eu1.example.net 12000 {receipt.username} {password}" in text_of(mail)
+    assert f"C: os-eu1.example.net 15000 {receipt.username} {password}" in text_of(mail)
+    assert mail["Message-ID"] == receipt.mail.message_id
+
+
+async def test_a_trial_ends_after_48_hours_on_both_halves(house: House) -> None:
+    receipt = await house.order(trial())
+
+    decision = await term_of(house, receipt)
+
+    assert decision.outcome == "ended"
+    assert house.serves(receipt.username) == (False, False)
+    line = await house.line(receipt.username)
+    assert line.grants[0].ends_at - line.grants[0].starts_at == TRIAL_LENGTH
+
+
+async def test_one_half_that_is_late_gets_its_own_short_mail(impatient_house: House) -> None:
+    house, order = impatient_house, trial()
+    house.hosts["os-eu1"].down_for_attempts = 2
+
+    receipt = await house.order(order)
+
+    first, second = house.sent_to(order.email)
+    assert "mc-eu1.example.net 12000" in text_of(first)
+    assert "os-eu1.example.net 15000" in text_of(second)
+    assert "mc-eu1.example.net 12000" not in text_of(second)
+    assert receipt.mail is not None
+    assert receipt.mail.kind is MailKind.SECOND_HALF
+    assert [half.attempts for half in receipt.halves] == [1, 3]
+
+
+async def test_with_both_halves_down_the_customer_hears_of_it_and_the_trial_starts_late(
+    impatient_house: House,
+) -> None:
+    house, order = impatient_house, trial()
+    house.hosts["mc-eu1"].down_for_attempts = 2
+    house.hosts["os-eu1"].down_for_attempts = 2
+
+    receipt = await house.order(order)
+
+    delayed, credentials = house.sent_to(order.email)
+    assert receipt.username not in text_of(delayed)
+    assert receipt.username in text_of(credentials)
+    line = await house.line(receipt.username)
+    assert line.ends_at is not None
+    assert line.ends_at - line.created_at > TRIAL_LENGTH
+    assert line.ends_at == receipt.ends_at
+    assert {half.revision for half in receipt.halves} == {line.revision}
+
+
+async def test_progress_tells_attempts_error_and_next_attempt_of_a_half_that_fails(impatient_house: House) -> None:
+    house, order = impatient_house, trial()
+    house.hosts["os-eu1"].down_for_attempts = 2
+    done = asyncio.create_task(house.order(order))
+    await house.mails.wait_for(lambda mail: order.email in str(mail.message["To"]))
+
+    status = await house.twinline.progress(order_workflow_id(order))
+
+    assert status is not None
+    assert status.receipt is not None
+    multics, oscam = status.receipt.halves
+    assert (multics.state, multics.last_error, multics.next_attempt) == (HalfState.APPLIED, None, None)
+    assert (oscam.state, oscam.last_error) == (HalfState.FAILING, "HostUnreachable")
+    assert oscam.next_attempt is not None
+    await done
+
+
+async def test_the_same_order_at_once_and_again_is_one_order_and_one_mail(house: House) -> None:
+    order = trial()
+
+    receipts = await asyncio.gather(*(house.order(order) for _ in range(20)))
+    receipts.append(await house.order(order))
+
+    assert len({receipt.line for receipt in receipts}) == 1
+    assert len(house.sent_to(order.email)) == 1
+
+
+async def test_an_order_that_temporal_forgot_is_still_one_order(tmp_path: Path, key_ring: KeyRing) -> None:
+    order = trial()
+    async with dev_server() as server, run_house(tmp_path, key_ring, await server.connect(key_ring)) as house:
+        first = await house.order(order)
+        assert len(house.sent_to(order.email)) == 1
+
+    async with dev_server() as server, run_house(tmp_path, key_ring, await server.connect(key_ring)) as house:
+        again = await house.order(order)
+
+        assert (again.line, again.mail) == (first.line, first.mail)
+        assert house.sent_to(order.email) == []
+        with pytest.raises(OrderConflict):
+            await house.order(PurchaseOrder(caller="shop", order=order.order, days=3, email=order.email, region="eu"))
+
+
+@pytest.mark.parametrize("repeated", ["{0}", "{0}+again", "{0}".upper()])
+async def test_a_person_gets_one_trial(house: House, repeated: str) -> None:
+    order = trial()
+    await house.order(order)
+    local, domain = order.email.split("@")
+
+    with pytest.raises(TrialAlreadyUsed):
+        await house.order(trial(email=f"{repeated.format(local)}@{domain}"))
+
+    assert len(house.sent_to(order.email)) == 1
+
+
+async def test_a_refused_order_leaves_nothing_and_its_id_can_be_used_corrected(house: House) -> None:
+    order = trial(region="atlantis")
+    with pytest.raises(UnknownRegion, match="atlantis"):
+        await house.order(order)
+    with pytest.raises(InvalidOrder):
+        await house.order(order.model_copy(update={"region": "eu", "email": "not-an-address"}))
+
+    receipt = await house.order(order.model_copy(update={"region": "eu"}))
+
+    assert receipt.order == order.order
+
+
+async def test_an_order_id_again_with_another_body_is_a_conflict(house: House) -> None:
+    order = trial()
+    await house.order(order)
+
+    with pytest.raises(OrderConflict):
+        await house.order(order.model_copy(update={"email": "another.person@example.org"}))
+    with pytest.raises(OrderConflict):
+        await house.order(PurchaseOrder(caller="shop", order=order.order, days=3, email=order.email, region="eu"))
+
+
+async def test_a_bought_trial_keeps_its_credentials_and_gets_its_days_after_the_trial(house: House) -> None:
+    tried = await house.order(trial())
+    password = await house.password(tried.username)
+
+    bought = await house.order(PurchaseOrder(caller="shop", order=order_id(), days=30, line=tried.username))
+
+    assert bought.username == tried.username
+    assert bought.plan == "paid"
+    assert bought.ends_at == tried.ends_at + timedelta(days=30)
+    assert await house.password(tried.username) == password
+    assert (await term_of(house, tried)).outcome == "overtaken"
+    assert house.serves(tried.username) == (True, True)
+
+
+async def test_a_block_stops_both_halves_and_a_renewal_does_not_lift_it(house: House) -> None:
+    order = trial()
+    username = (await house.order(order)).username
+
+    blocked = await house.order(BlockOrder(caller="abuse", case="AB-7", line=username, reason="Two receivers at once"))
+    renewed = await house.order(RenewalOrder(caller="shop", order=order_id(), line=username, days=30))
+
+    assert [half.state for half in blocked.halves] == [HalfState.REMOVED, HalfState.REMOVED]
+    assert house.serves(username) == (False, False)
+    assert [block.case for block in renewed.blocks] == ["AB-7"]
+    _, notice, extended = house.sent_to(order.email)
+    assert "Two receivers at once" in text_of(notice)
+    assert "Two receivers at once" in text_of(extended)
+
+    await house.order(UnblockOrder(caller="abuse", case="AB-7", line=username))
+
+    assert house.serves(username) == (True, True)
+    assert len(house.sent_to(order.email)) == 4
+
+
+async def test_an_unblock_lifts_only_the_block_of_its_owner_and_case(house: House) -> None:
+    username = (await house.order(trial())).username
+    await house.order(BlockOrder(caller="abuse", case="AB-8", line=username, reason="Shared"))
+
+    with pytest.raises(UnknownBlock):
+        await house.order(UnblockOrder(caller="abuse", case="AB-8", line=username, owner=BlockOwner.PAYMENT))
+    with pytest.raises(UnknownBlock):
+        await house.order(UnblockOrder(caller="abuse", case="AB-9", line=username))
+
+    assert house.serves(username) == (False, False)
+
+
+async def test_a_line_that_ended_comes_back_with_a_renewal(house: House) -> None:
+    receipt = await house.order(trial())
+    await term_of(house, receipt)
+
+    renewed = await house.order(RenewalOrder(caller="shop", order=order_id(), line=receipt.username, days=7))
+
+    assert house.serves(receipt.username) == (True, True)
+    assert [half.state for half in renewed.halves] == [HalfState.APPLIED, HalfState.APPLIED]
+
+
+async def test_orders_about_an_unknown_line_are_refused(house: House) -> None:
+    with pytest.raises(UnknownLine):
+        await house.order(RenewalOrder(caller="shop", order=order_id(), line="nobody2222", days=7))
+    with pytest.raises(UnknownLine):
+        await house.order(BlockOrder(caller="abuse", case="AB-1", line="nobody2222", reason="Shared"))
+
+
+async def test_a_mail_that_is_refused_for_good_is_told_and_does_not_stop_the_line(house: House) -> None:
+    house.mails.answer("rcpt", 550)
+    order = trial()
+
+    receipt = await house.order(order)
+
+    assert house.serves(receipt.username) == (True, True)
+    assert receipt.mail is not None
+    assert receipt.mail.state is MailState.REFUSED
+    assert house.sent_to(order.email) == []
+
+
+async def test_a_mail_whose_answer_was_lost_is_handed_over_again_with_the_same_bytes(house: House) -> None:
+    house.mails.drop_after_data(keep=True)
+    order = trial()
+
+    receipt = await house.order(order)
+
+    first, second = house.sent_to(order.email)
+    assert first.as_bytes() == second.as_bytes()
+    assert receipt.mail is not None
+    assert receipt.mail.state is MailState.ACCEPTED
+
+
+async def test_no_password_and_no_address_stands_in_any_history(house: House) -> None:
+    order = trial()
+    receipt = await house.order(order)
+    password = (await house.password(receipt.username)).get_secret_value()
+    repeated = trial(email=order.email)
+    with pytest.raises(TrialAlreadyUsed):
+        await house.order(repeated)
+
+    for workflow_id in (order_workflow_id(order), order_workflow_id(repeated)):
+        history = await house.client.get_workflow_handle(workflow_id).fetch_history()
+        # In the JSON form payloads stand as base64, so the events' own bytes are searched.
+        stored = b"".join(event.SerializeToString() for event in history.events)
+        assert b"Trial" in stored
+        for secret in (password, order.email, receipt.username, "had a trial before"):
+            assert secret.encode() not in stored

@@ -1,0 +1,145 @@
+"""The worker: connects to Temporal, registers workflows and activities, and runs until it is told to stop."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.host import HostActivities
+from activities.host_ledger import LedgerOfHosts
+from activities.ledger import LedgerActivities
+from activities.mail import MailActivities
+from twinline.connect import connect_temporal
+from twinline.errors import Misconfigured, TwinlineError
+from twinline.hosts.factory import writer_for
+from twinline.hosts.writer import HostWriter
+from twinline.inventory import Inventory, load_inventory
+from twinline.keys import KeyRing
+from twinline.ledger import Ledger
+from twinline.ledger.setup import sync_inventory
+from twinline.mail import SmtpTarget, SmtpUrlError
+from twinline.messages import ORDERS_QUEUE, host_queue
+from twinline.settings import Settings
+from workflows.block import Block
+from workflows.purchase import Purchase
+from workflows.renewal import Renewal
+from workflows.term import Term
+from workflows.trial import Trial
+from workflows.unblock import Unblock
+
+WORKFLOWS: Sequence[type] = (Trial, Purchase, Renewal, Block, Unblock, Term)
+SLOTS_PER_HOST = 64
+GRACEFUL = timedelta(seconds=60)
+HEARTBEATS_AT_MOST = timedelta(seconds=5)
+# More replays at once after a restart trip the SDK's two-second deadlock detector (reference/temporal.md).
+WORKFLOW_TASKS = 4 * (os.cpu_count() or 1)
+
+
+def build_workers(
+    client: Client,
+    *,
+    settings: Settings,
+    inventory: Inventory,
+    keys: KeyRing,
+    ledger: Ledger,
+    target: SmtpTarget,
+    writers: Sequence[HostWriter],
+    graceful: timedelta = GRACEFUL,
+) -> list[Worker]:
+    """One worker for orders, and one per host whose queue nobody else's trouble can fill."""
+    ledger_activities = LedgerActivities(ledger, settings)
+    mail = MailActivities(ledger=ledger, inventory=inventory, keys=keys, target=target)
+    orders = Worker(
+        client,
+        task_queue=ORDERS_QUEUE,
+        workflows=WORKFLOWS,
+        activities=[*ledger_activities.all(), *mail.local(), *mail.remote()],
+        max_concurrent_workflow_tasks=WORKFLOW_TASKS,
+        max_heartbeat_throttle_interval=HEARTBEATS_AT_MOST,
+        graceful_shutdown_timeout=graceful,
+    )
+    hosts = [
+        Worker(
+            client,
+            task_queue=host_queue(writer.host),
+            activities=HostActivities(writer).all(),
+            max_concurrent_activities=SLOTS_PER_HOST,
+            max_heartbeat_throttle_interval=HEARTBEATS_AT_MOST,
+            graceful_shutdown_timeout=graceful,
+        )
+        for writer in writers
+    ]
+    return [orders, *hosts]
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Run all workers until `stop` is set; raises TwinlineError when something needed is missing."""
+    keys = KeyRing.load(settings.keys)
+    inventory = load_inventory(settings.inventory)
+    target = _smtp_target(settings)
+    client = await connect_temporal(keys=keys)
+    async with contextlib.AsyncExitStack() as stack:
+        ledger = await Ledger.open(settings.database_url.get_secret_value(), keys=keys)
+        stack.push_async_callback(ledger.close)
+        await ledger.migrate()
+        async with ledger.write() as tx:
+            await sync_inventory(tx, inventory, now=datetime.now(UTC))
+        writers = [writer_for(host, LedgerOfHosts(ledger)) for host in inventory.hosts]
+        for writer in writers:
+            stack.push_async_callback(writer.close)
+        workers = build_workers(
+            client,
+            settings=settings,
+            inventory=inventory,
+            keys=keys,
+            ledger=ledger,
+            target=target,
+            writers=writers,
+        )
+        for worker in workers:
+            await stack.enter_async_context(worker)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        await stop.wait()
+
+
+def _smtp_target(settings: Settings) -> SmtpTarget:
+    try:
+        return SmtpTarget.parse(settings.smtp_url.get_secret_value())
+    except SmtpUrlError as error:
+        raise Misconfigured(f"TWINLINE_SMTP_URL: {error}", hint="Correct the variable and start again.") from None
+
+
+async def run() -> int:
+    """Serve until SIGTERM or SIGINT; the exit code says whether it could."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await serve(Settings.load(), stop)
+    except TwinlineError as error:
+        sys.stderr.write(f"{error.message}\n  {error.hint}\n")
+        return 6 if error.retryable else 2
+    return 0
+
+
+def main() -> None:
+    """Entry point of `python -m worker`; leaves without interpreter finalisation, which the SDK may abort."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    code = asyncio.run(run())
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

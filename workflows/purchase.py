@@ -1,0 +1,23 @@
+"""A purchase: paid days, for a new customer or for a line that is there already."""
+
+from temporalio import workflow
+
+from workflows.order import LineOrder
+
+with workflow.unsafe.imports_passed_through():
+    from twinline.messages import NameOf, OrderStatus, PurchaseOrder
+
+
+@workflow.defn(name=NameOf.PURCHASE)
+class Purchase(LineOrder):
+    """One purchase from order to receipt."""
+
+    @workflow.run
+    async def run(self, order: PurchaseOrder) -> OrderStatus:
+        """Record, keep the end, drive both halves, mail the credentials with both entries."""
+        recorded = await self.take(NameOf.RECORD_PURCHASE, order)
+        await self.keep_the_end(recorded)
+        halves = self.drive_halves(recorded)
+        await self.first_proof(recorded, halves)
+        await self.tell_credentials(recorded, halves)
+        return await self.settle(recorded)

@@ -1,0 +1,24 @@
+"""A renewal: further paid days for a line; it lifts no block."""
+
+from temporalio import workflow
+
+from workflows.order import LineOrder
+
+with workflow.unsafe.imports_passed_through():
+    from twinline.messages import MailKind, NameOf, OrderStatus, RenewalOrder
+
+
+@workflow.defn(name=NameOf.RENEWAL)
+class Renewal(LineOrder):
+    """One renewal from order to receipt."""
+
+    @workflow.run
+    async def run(self, order: RenewalOrder) -> OrderStatus:
+        """Record, keep the new end, drive both halves, tell the customer until when."""
+        recorded = await self.take(NameOf.RECORD_RENEWAL, order)
+        await self.keep_the_end(recorded)
+        halves = self.drive_halves(recorded)
+        await self.first_proof(recorded, halves)
+        await self.tell(MailKind.EXTENDED, recorded, halves)
+        await halves.wait(for_all=True)
+        return await self.settle(recorded)
