@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from twinline.hosts.errors import Fenced
 from twinline.hosts.ports import Batch, Half, Proven, Token, Wanted
-from twinline.ledger import Ledger, halves, queries
+from twinline.ledger import Ledger, halves
 from twinline.messages import HalfState
 
 # What stops one record is no sign that the host is down.
@@ -77,15 +77,8 @@ class LedgerOfHosts:
 
     async def absent_usernames(self, host: str, usernames: Sequence[str]) -> set[str]:
         """Which of these are lines of ours whose absence from the host is wanted and proven."""
-        if not usernames:
-            return set()
         async with self._ledger.read() as tx:
-            held = await queries.holdings(tx, host)
-        return {
-            line.username
-            for line in held
-            if line.username in set(usernames) and line.state == "absent" and line.proven == line.wanted
-        }
+            return set(await halves.absent_usernames(tx, host, usernames))
 
 
 def _state(wanted: Wanted) -> HalfState:

@@ -45,16 +45,16 @@ class MailActivities:
     async def store_mail(self, task: MailTask) -> MailChoice:
         """Write what is true of the line at this moment, once per (line, kind, grant or case)."""
         with translated():
-            async with self._ledger.write() as tx:
+            async with self._ledger.read() as tx:
                 known = await mails.stored_mail(tx, task.line_id, kind=task.kind, ref=task.ref)
-                if known is not None:
-                    return MailChoice(stored=known)
                 facts = await mails.mail_facts(tx, task.line_id, ref=task.ref)
-                told = self._tell(task, facts)
-                if told is None:
-                    return MailChoice()
-                message_id = self._message_id(told.kind, task)
-                body = self._composer.compose(told, message_id=message_id, date=task.at)
+            told = self._tell(task, facts) if known is None else None
+            if told is None:
+                return MailChoice(stored=known)
+            # Composed before the write transaction, which all other orders would wait for.
+            message_id = self._message_id(told.kind, task)
+            body = self._composer.compose(told, message_id=message_id, date=task.at)
+            async with self._ledger.write() as tx:
                 stored = await mails.store_mail(
                     tx,
                     task.line_id,
@@ -64,14 +64,16 @@ class MailActivities:
                     body=body,
                     now=task.at,
                 )
-                return MailChoice(stored=stored)
+            return MailChoice(stored=stored)
 
     def _tell(self, task: MailTask, facts: LedgerMailFacts) -> mailing.MailFacts | None:
         """The message of this kind as far as it is true now; None when there is nothing left to say."""
-        ready = {half.host for half in facts.halves if half.proven_state is HalfState.APPLIED}
+        serving = [half for half in facts.halves if half.proven_state is HalfState.APPLIED]
         if task.kind in (MailKind.CREDENTIALS, MailKind.SECOND_HALF):
             # What the order has not seen proven follows in a message of its own, so it must not be told here.
-            ready &= set(task.hosts)
+            ready = {half.host for half in serving} & set(task.hosts)
+        else:
+            ready = {half.host for half in serving if half.proven == half.wanted}
         kind = _true_kind(task.kind, facts, ready)
         if kind is None:
             return None

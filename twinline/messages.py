@@ -168,6 +168,11 @@ def term_workflow_id(line_id: str, grant_id: str) -> str:
     return f"term/{line_id}/{grant_id}"
 
 
+def block_end_workflow_id(order: BlockOrder) -> str:
+    """The workflow id of a block's own end."""
+    return f"until/{order_workflow_id(order)}"
+
+
 # --- what the ledger tells a workflow ---------------------------------------------------------------
 
 
@@ -404,6 +409,7 @@ class NameOf:
     BLOCK = "Block"
     UNBLOCK = "Unblock"
     TERM = "Term"
+    BLOCK_END = "BlockEnd"
 
     RECORD_TRIAL = "record_trial"
     RECORD_PURCHASE = "record_purchase"

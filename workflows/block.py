@@ -1,11 +1,14 @@
 """A block: a reason why a line must not work."""
 
+import contextlib
+
 from temporalio import workflow
+from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from workflows.order import LineOrder
 
 with workflow.unsafe.imports_passed_through():
-    from twinline.messages import BlockOrder, MailKind, NameOf, OrderStatus
+    from twinline.messages import BlockOrder, MailKind, NameOf, OrderStatus, block_end_workflow_id
 
 
 @workflow.defn(name=NameOf.BLOCK)
@@ -16,7 +19,19 @@ class Block(LineOrder):
     async def run(self, order: BlockOrder) -> OrderStatus:
         """Record, drive both halves until the line is refused and its sessions are gone, send notice."""
         recorded = await self.take(NameOf.RECORD_BLOCK, order)
+        if order.until is not None:
+            await self._keep_its_end(order)
         halves = self.drive_halves(recorded)
         await self.tell(MailKind.BLOCKED, recorded, halves)
         await halves.wait(for_all=True)
         return await self.settle(recorded)
+
+    @staticmethod
+    async def _keep_its_end(order: BlockOrder) -> None:
+        with contextlib.suppress(WorkflowAlreadyStartedError):
+            await workflow.start_child_workflow(
+                NameOf.BLOCK_END,
+                order,
+                id=block_end_workflow_id(order),
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            )

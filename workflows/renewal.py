@@ -18,7 +18,6 @@ class Renewal(LineOrder):
         recorded = await self.take(NameOf.RECORD_RENEWAL, order)
         await self.keep_the_end(recorded)
         halves = self.drive_halves(recorded)
-        await self.first_proof(recorded, halves)
         await self.tell(MailKind.EXTENDED, recorded, halves)
         await halves.wait(for_all=True)
         return await self.settle(recorded)

@@ -1,7 +1,7 @@
 """What becomes of orders, hours and days included: the virtual clock skips what nobody waits for."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from twinline.messages import (
     TermDecision,
     TrialOrder,
     UnblockOrder,
+    block_end_workflow_id,
     order_workflow_id,
     term_workflow_id,
 )
@@ -222,6 +223,44 @@ async def test_a_block_stops_both_halves_and_a_renewal_does_not_lift_it(house: H
 
     assert house.serves(username) == (True, True)
     assert len(house.sent_to(order.email)) == 4
+
+
+async def test_a_block_with_an_until_lifts_itself_then(house: House) -> None:
+    username = (await house.order(trial())).username
+    until = datetime.now(UTC) + timedelta(hours=5)
+    block = BlockOrder(caller="abuse", case="AB-5", line=username, reason="Shared", until=until)
+    await house.order(block)
+    assert house.serves(username) == (False, False)
+    assert house.skipper is not None
+
+    end = house.client.get_workflow_handle(block_end_workflow_id(block))
+    await house.skipper.fast_forward(end)
+    await end.result()
+
+    assert house.serves(username) == (True, True)
+    assert (await house.line(username)).blocks == ()
+
+
+async def test_a_block_whose_until_has_passed_is_refused(house: House) -> None:
+    username = (await house.order(trial())).username
+    past = datetime.now(UTC) - timedelta(hours=1)
+
+    with pytest.raises(InvalidOrder, match="passed"):
+        await house.order(BlockOrder(caller="abuse", case="AB-6", line=username, reason="Shared", until=past))
+
+    assert house.serves(username) == (True, True)
+
+
+async def test_a_renewal_while_a_host_is_down_says_where_the_time_is_in_force(impatient_house: House) -> None:
+    house, order = impatient_house, trial()
+    username = (await house.order(order)).username
+    house.hosts["os-eu1"].down_for_attempts = 2
+
+    await house.order(RenewalOrder(caller="shop", order=order_id(), line=username, days=30))
+
+    _, extended = house.sent_to(order.email)
+    assert "Entry 1 (MultiCS): done" in text_of(extended)
+    assert "Entry 2 (OSCam): follows" in text_of(extended)
 
 
 async def test_an_unblock_lifts_only_the_block_of_its_owner_and_case(house: House) -> None:
