@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 
 import pytest_asyncio
+from sqlalchemy import Engine, event
 
 from tests.ledger.support import START, Desk, Pairing, proof_of, take
 from twinline.errors import RegionFull, TrialAlreadyUsed
@@ -76,3 +77,34 @@ async def test_two_workers_of_one_host_never_both_record(desk: Desk, workers: li
     assert sorted(tokens, key=lambda token: token is not None) == [None, halves.FenceToken(epoch=1, n=2)]
     for one in recorded:
         assert (await desk.view(one.username)).halves[0].state is HalfState.APPLIED
+
+
+async def cancelled_at(statement: int, call: Coroutine[None, None, Recorded]) -> bool:
+    """Run a call and cancel it as it waits for its n-th statement; whether it came that far."""
+    task = asyncio.create_task(call)
+    begun = 0
+
+    def count(*_: object) -> None:
+        nonlocal begun
+        begun += 1
+        if begun == statement:
+            task.cancel()
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        await asyncio.wait([task])
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+    return task.cancelled()
+
+
+async def test_an_order_cancelled_at_any_statement_leaves_nothing_and_the_ledger_free(desk: Desk) -> None:
+    order = PurchaseOrder(order="1", email="ann@example.com", region="eu", days=1)
+    statement = 1
+    while await cancelled_at(statement, take(desk.ledger, order, now=START)):
+        for table in (models.Line, models.Order, models.Grant, models.Half):
+            assert await desk.rows(table) == []
+        statement += 1
+    assert statement > 8, "an order takes more statements than that"
+    assert len(await desk.rows(models.Line)) == 1
+    assert len(await desk.rows(models.Half)) == 2

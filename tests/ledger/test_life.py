@@ -310,15 +310,15 @@ class LivesOfLines(RuleBasedStateMachine):
             assert person.encode() not in raw
 
 
-def test_lives_of_lines(blank: Path, keys: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> None:
+def live(lives: int, blank: Path, keys: KeyRing, folders: pytest.TempPathFactory) -> None:
     class WithFixtures(LivesOfLines):
         def __init__(self) -> None:
-            super().__init__(blank, tmp_path_factory.mktemp("life"), keys)
+            super().__init__(blank, folders.mktemp("life"), keys)
 
     run_state_machine_as_test(
         WithFixtures,
         settings=settings(
-            max_examples=10,
+            max_examples=lives,
             stateful_step_count=30,
             deadline=None,
             database=None,
@@ -327,3 +327,13 @@ def test_lives_of_lines(blank: Path, keys: KeyRing, tmp_path_factory: pytest.Tem
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )
+
+
+def test_lives_of_lines(blank: Path, keys: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> None:
+    live(10, blank, keys, tmp_path_factory)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_many_lives_of_lines(blank: Path, keys: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> None:
+    live(1000, blank, keys, tmp_path_factory)
