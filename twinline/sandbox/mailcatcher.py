@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import re
@@ -289,7 +290,8 @@ class MailCatcher:
         return AuthResult(success=match, handled=False)
 
 
-@dataclass(frozen=True, slots=True)
+# No slots: aiosmtpd looks at every member of its handler, which Python 3.11.2 can't do for a slotted class.
+@dataclass(frozen=True)
 class _Post:
     """What a session needs of its catcher; also the handler aiosmtpd asks."""
 
@@ -327,7 +329,9 @@ class _CatcherSession(SMTP):
     def abort(self) -> None:
         for transport in (self.transport, self._original_transport):
             if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
+                # A TLS transport that has lost its connection fails on this before Python 3.11.4.
+                with contextlib.suppress(AttributeError):
+                    transport.abort()
 
     async def end(self) -> None:
         """Close the connection and wait for the session's task.
