@@ -1,0 +1,62 @@
+"""What commands work with: settings, key ring, ledger and Temporal, opened when they are needed."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from temporalio.client import Client
+
+from twinline.connect import connect_temporal
+from twinline.errors import Misconfigured
+from twinline.keys import KeyRing
+from twinline.ledger import Ledger
+from twinline.settings import Settings
+
+CONNECT_PATIENCE: Final = 5.0
+"""Seconds that a command waits for Temporal; a person who waits longer had better be told."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Settings and the key ring, which every command but `worker` needs."""
+
+    settings: Settings
+    keys: KeyRing
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read both; raises Misconfigured."""
+        settings = Settings.load()
+        return cls(settings, KeyRing.load(settings.keys))
+
+    @asynccontextmanager
+    async def ledger(self) -> AsyncGenerator[Ledger]:
+        """The ledger, which must be there already; raises Misconfigured, Unavailable."""
+        url = self.settings.database_url.get_secret_value()
+        _require_file(url)
+        ledger = await Ledger.open(url, keys=self.keys)
+        try:
+            yield ledger
+        finally:
+            await ledger.close()
+
+    async def temporal(self, *, patience: float = CONNECT_PATIENCE) -> Client:
+        """A client with our sealed payloads; raises Misconfigured, Unavailable after `patience` seconds."""
+        return await connect_temporal(keys=self.keys, patience=patience)
+
+
+def _require_file(url: str) -> None:
+    """Opening SQLite creates a missing file, and an empty ledger from a slip in a path is worse than an error."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return  # `Ledger.open` says what is wrong with it
+    if parsed.get_backend_name() == "sqlite" and parsed.database and not Path(parsed.database).exists():
+        raise Misconfigured(
+            f"the ledger {parsed.database} does not exist",
+            hint="Start `twinline worker`, which creates it, or correct TWINLINE_DATABASE_URL.",
+        )

@@ -1,0 +1,54 @@
+"""What the name of a half's last error means, and what a person can do about it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from twinline.hosts.errors import HostError
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """A condition in words: what is wrong, and what to do."""
+
+    sentence: str
+    hint: str
+
+
+_SENTENCES: Final = {
+    "HostUnreachable": "no SSH connection to the host",
+    "HostLoginRefused": "the host does not accept our SSH key",
+    "HostKeyMismatch": "the host shows another SSH host key than ssh.known_hosts says",
+    "HelperFailed": "the helper program does not start on the host, or ended in the middle",
+    "FileTrouble": "the accounts file or state_dir cannot be used as it is",
+    "LockHeld": "another process keeps the host's lock",
+    "Fenced": "a newer writer has the host",
+    "StatusTrouble": "the daemon's status pages do not answer, or refuse our user and password",
+    "ReloadFailed": "the daemon could not be told to reload",
+    "NotProven": "written and reloaded, but the daemon does not show the change",
+    "RecordConflict": "the accounts file holds a record of this username that twinline did not write",
+}
+
+_OTHERS: Final = {
+    "Unavailable": Meaning("the ledger does not answer", "check the database behind TWINLINE_DATABASE_URL"),
+    "KeyRingError": Meaning(
+        "the ledger's secrets cannot be opened", "check that the worker's key ring belongs to this ledger"
+    ),
+    "WorkerLost": Meaning(
+        "the worker ended or hung in the middle of it", "check that `twinline worker` runs, and its log"
+    ),
+}
+
+
+def meaning(code: str) -> Meaning:
+    """Explain the code that a receipt or the ledger shows as `last_error`."""
+    for kind in _kinds(HostError):
+        if kind.__name__ == code:
+            return Meaning(_SENTENCES[code], kind.hint)
+    return _OTHERS.get(code) or Meaning("it failed in a way that was not foreseen", "see the worker's log")
+
+
+def _kinds(base: type[HostError]) -> Iterator[type[HostError]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _kinds(kind)

@@ -1,0 +1,46 @@
+"""Commands that look at hosts and at this machine without changing anything."""
+
+from typing import Annotated
+
+import typer
+
+from starter.cli import options
+from starter.cli.running import perform
+
+host_app = typer.Typer(help="Look at hosts.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(host_app, name="host")
+    app.command("doctor")(doctor)
+
+
+@host_app.callback()
+def _host() -> None:  # pyright: ignore[reportUnusedFunction] - keeps `check` a word of its own while it is the only one
+    """Look at hosts."""
+
+
+@host_app.command("check")
+def check(
+    hosts: Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="Names of the inventory.")] = None,
+    *,
+    as_json: options.AsJson = False,
+) -> None:
+    """Connect to hosts (all by default) and say whether everything that a line needs is there.
+
+    Writes and reloads nothing. Exit code 4 if something has to be repaired, 6 if a host can't be reached.
+    """
+    from starter.cli.hosts_checked import check_hosts  # noqa: PLC0415 - asyncssh would make help slow
+
+    perform(check_hosts(hosts or [], as_json=as_json), as_json=as_json)
+
+
+def doctor(*, as_json: options.AsJson = False) -> None:
+    """Say whether everything that twinline needs is there, from the settings to the hosts.
+
+    Exit code 4 if something has to be repaired, 6 if something does not answer.
+    """
+    from starter.cli.doctor import examine  # noqa: PLC0415 - Temporal's SDK would make help slow
+
+    perform(examine(as_json=as_json), as_json=as_json)

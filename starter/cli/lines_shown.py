@@ -1,0 +1,132 @@
+"""Shows lines as the ledger knows them."""
+
+from datetime import UTC, datetime
+from typing import get_args
+
+from pydantic import Field
+from rich.table import Table
+from rich.text import Text
+
+from starter.cli.context import Context
+from starter.cli.receipts import PROVEN, halves_table
+from starter.cli.render import Exit, block_line, cells, moment, out, plain_table, say, show_json
+from twinline.errors import InvalidOrder
+from twinline.ledger.halves import HalfProgress
+from twinline.ledger.queries import (
+    GrantView,
+    LineFilter,
+    LineView,
+    line_view,
+    reveal_password,
+)
+from twinline.ledger.queries import list_lines as find_lines
+from twinline.ledger.rules import LineState
+from twinline.messages import HalfState
+
+
+class RevealedLine(LineView):
+    """A line with its password, for `--reveal` and `--json` together."""
+
+    password: str = Field(repr=False)
+
+
+async def show_line(username: str, *, reveal: bool, as_json: bool) -> int:
+    """Show one line; raises UnknownLine, Misconfigured, Unavailable."""
+    async with Context.load().ledger() as ledger, ledger.read() as tx:
+        view = await line_view(tx, username)
+        password = (await reveal_password(tx, username)).get_secret_value() if reveal else None
+    if not as_json:
+        _print_line(view, password)
+    elif password is None:
+        show_json(view)
+    else:
+        show_json(RevealedLine(**dict(view), password=password))
+    return Exit.DONE
+
+
+async def list_lines(
+    *,
+    region: str | None,
+    pair: str | None,
+    state: str | None,
+    behind: bool | None,
+    limit: int,
+    cursor: str | None,
+    as_json: bool,
+) -> int:
+    """List lines; raises InvalidOrder for a state that there is not, Misconfigured, Unavailable."""
+    wanted = LineFilter(region=region, pair=pair, state=_state(state), behind=behind)
+    async with Context.load().ledger() as ledger, ledger.read() as tx:
+        page = await find_lines(tx, wanted, cursor=cursor, limit=limit)
+    if as_json:
+        show_json(page)
+        return Exit.DONE
+    table = plain_table("line", "plan", "state", "until", "pair", "halves", "blocks")
+    for view in page.lines:
+        halves = "  ".join(_half_in_a_word(half) for half in view.halves)
+        blocks = ", ".join(f"{block.owner} {block.case}" for block in view.blocks)
+        table.add_row(*cells(view.username, view.plan, view.state, moment(view.ends_at), view.pair, halves, blocks))
+    if page.lines:
+        out().print(table)
+    else:
+        say("No line is like that.")
+    if page.cursor is not None:
+        say(f"There are more: add --cursor {page.cursor}")
+    return Exit.DONE
+
+
+def _state(text: str | None) -> LineState | None:
+    states: tuple[LineState, ...] = get_args(LineState)
+    for state in states:
+        if state == text:
+            return state
+    if text is None:
+        return None
+    raise InvalidOrder(
+        f"a line's state is one of {', '.join(states)}", hint="Correct --state, or leave it out for all lines."
+    )
+
+
+def _half_in_a_word(half: HalfProgress) -> str:
+    if half.wanted > half.proven:
+        return f"{half.host} {half.state} ({half.proven} of {half.wanted})"
+    return f"{half.host} {half.state}"
+
+
+def _print_line(view: LineView, password: str | None) -> None:
+    console = out()
+    head = Table.grid(padding=(0, 2, 0, 0))
+    head.add_row(*cells("line", view.username))
+    if password is not None:
+        head.add_row(*cells("password", password))
+    head.add_row(*cells("plan", f"{view.plan}, until {moment(view.ends_at)}"))
+    head.add_row(*cells("must be", f"{view.state}, on pair {view.pair} in region {view.region}"))
+    head.add_row(*cells("revision", str(view.revision)))
+    for block in view.blocks:
+        head.add_row(*cells("block", block_line(block)))
+    for grant in view.grants:
+        head.add_row(*cells("grant", _grant_in_words(grant)))
+    head.add_row(*cells("since", moment(view.created_at)))
+    if view.closed_at is not None:
+        head.add_row(*cells("closed", moment(view.closed_at)))
+    console.print(head)
+    console.print()
+    console.print(halves_table([half.receipt() for half in view.halves], now=datetime.now(UTC)))
+    console.print()
+    console.print(Text(_closing(view)), soft_wrap=True)
+
+
+def _grant_in_words(grant: GrantView) -> str:
+    ended = "" if grant.ended_at is None else f", {grant.ending} {moment(grant.ended_at)}"
+    return f"{grant.plan}, {moment(grant.starts_at)} to {moment(grant.ends_at)}{ended}"
+
+
+def _closing(view: LineView) -> str:
+    behind = [half.host for half in view.halves if half.wanted > half.proven]
+    given_up = [half.host for half in view.halves if half.state is HalfState.ABANDONED]
+    if given_up:
+        return f"Abandoned by an operator: {', '.join(given_up)}."
+    if behind:
+        return f"{', '.join(behind)} still to be brought to revision {view.revision}; twinline keeps trying."
+    proven = all(half.state in PROVEN for half in view.halves)
+    return "Every half is proven to be as it must." if proven else "Not every half is proven yet."

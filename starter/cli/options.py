@@ -1,0 +1,26 @@
+"""Options that several commands share, so that each means the same everywhere."""
+
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON value on standard output, errors of twinline included.")
+]
+Caller = Annotated[str, typer.Option("--caller", metavar="NAME", help="Who asks; order ids count per caller.")]
+Region = Annotated[str, typer.Option("--region", metavar="REGION", help="Where the line shall live.")]
+OrderId = Annotated[str, typer.Option("--order", metavar="ID", help="Your own id; the same order twice is one order.")]
+Days = Annotated[int, typer.Option("--days", metavar="N", help="How many days are paid for.")]
+Line = Annotated[str, typer.Argument(metavar="LINE", help="The line's username.")]
+Case = Annotated[str, typer.Option("--case", metavar="ID", help="Your own id of the case.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", metavar="SECONDS", min=0, help="How long to wait; by default TWINLINE_GRACE and a little more."
+    ),
+]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Wait half a second only, long enough for most refusals to be told.")
+]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1000, help="At most so many.")]
+Cursor = Annotated[str | None, typer.Option("--cursor", metavar="CURSOR", help="Go on where the last list ended.")]

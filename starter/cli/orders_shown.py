@@ -1,0 +1,171 @@
+"""Shows orders: what the ledger keeps of them, and how far those are that still go on."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import ValidationError
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError
+
+from starter.cli.context import Context
+from starter.cli.invalid import invalid_order
+from starter.cli.placing import not_taken, show_status
+from starter.cli.render import Exit, cells, moment, out, plain_table, say, show_json, show_refusal
+from starter.client import Twinline
+from twinline.errors import TwinlineError, UnknownOrder
+from twinline.ledger import Ledger
+from twinline.ledger.halves import line_progress
+from twinline.ledger.mails import stored_mail
+from twinline.ledger.queries import OrderFilter, OrderView, order_view
+from twinline.ledger.queries import list_orders as find_orders
+from twinline.ledger.tx import ReadTx
+from twinline.messages import MailKind, MailReceipt, OrderKind, OrderStatus, Receipt, UnblockOrder, order_ref
+
+LOOK_PATIENCE: Final = 2.0
+"""Seconds to wait for Temporal when the ledger can tell most of it too."""
+
+_OF_A_CASE: Final = (OrderKind.BLOCK, OrderKind.UNBLOCK)
+
+# The kinds that an order may send, the latest first.
+_MAILS: Final = {OrderKind.BLOCK: (MailKind.BLOCKED,), OrderKind.UNBLOCK: (MailKind.UNBLOCKED,)}
+_MAILS_ABOUT_TIME: Final = (MailKind.SECOND_HALF, MailKind.CREDENTIALS, MailKind.EXTENDED, MailKind.DELAYED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderName:
+    """What a person knows of an order; a block is told from others of its case by its line."""
+
+    ref: str
+    caller: str
+    kind: OrderKind | None
+    line: str | None
+
+    @property
+    def full_ref(self) -> str:
+        """The order's reference as the ledger keeps it, as far as we know it; raises InvalidOrder."""
+        if self.line is None or self.kind not in (None, *_OF_A_CASE):
+            return self.ref
+        try:
+            return order_ref(UnblockOrder(caller=self.caller, case=self.ref, line=self.line))
+        except ValidationError as error:
+            raise invalid_order(error) from None
+
+    def workflow_ids(self) -> tuple[str, ...]:
+        """The workflows that this order may be."""
+        kinds = tuple(OrderKind) if self.kind is None else (self.kind,)
+        if self.full_ref != self.ref:
+            kinds = tuple(kind for kind in kinds if kind in _OF_A_CASE)
+        return tuple(f"{kind}/{self.caller}/{self.full_ref}" for kind in kinds)
+
+
+async def show_order(name: OrderName, *, as_json: bool) -> int:
+    """Show one order; raises UnknownOrder, InvalidOrder (ambiguous), Misconfigured, Unavailable."""
+    context = Context.load()
+    async with context.ledger() as ledger:
+        try:
+            async with ledger.read() as tx:
+                view = await order_view(tx, name.full_ref, caller=name.caller, kind=name.kind)
+        except UnknownOrder:
+            if not await _waits_in_temporal(context, name):
+                raise
+            show_refusal(not_taken(), as_json=as_json)
+            return Exit.GOING_ON
+        if view.receipt is not None:
+            return show_status(_status(view.receipt, done=True), as_json=as_json)
+        return await _show_open(context, ledger, view, as_json=as_json)
+
+
+async def list_orders(
+    *,
+    kind: OrderKind | None,
+    line: str | None,
+    caller: str | None,
+    settled: bool | None,
+    limit: int,
+    cursor: str | None,
+    as_json: bool,
+) -> int:
+    """List orders; raises InvalidOrder (no such cursor), Misconfigured, Unavailable."""
+    wanted = OrderFilter(kind=kind, caller=caller, username=line, settled=settled)
+    async with Context.load().ledger() as ledger, ledger.read() as tx:
+        page = await find_orders(tx, wanted, cursor=cursor, limit=limit)
+    if as_json:
+        show_json(page)
+        return Exit.DONE
+    table = plain_table("order", "kind", "caller", "line", "taken", "settled")
+    for view in page.orders:
+        settled_at = "still goes on" if view.settled_at is None else moment(view.settled_at)
+        own_id = view.ref.partition("/")[0]
+        table.add_row(*cells(own_id, view.kind, view.caller, view.username, moment(view.created_at), settled_at))
+    if page.orders:
+        out().print(table)
+    else:
+        say("No order is like that.")
+    if page.cursor is not None:
+        say(f"There are more: add --cursor '{page.cursor}'")
+    return Exit.DONE
+
+
+async def _show_open(context: Context, ledger: Ledger, view: OrderView, *, as_json: bool) -> int:
+    try:
+        live = await Twinline(await context.temporal(patience=LOOK_PATIENCE)).progress(view.workflow_id)
+    except TwinlineError as error:
+        say(f"{error.message}, so this is what the ledger knows.", hint=error.hint, style="yellow")
+        live = None
+    else:
+        if live is None or live.receipt is None:
+            say("No worker answers for this order, so this is what the ledger knows.", style="yellow")
+    if live is None or live.receipt is None:
+        live = _status(await _receipt_from_ledger(ledger, view), done=False)
+    return show_status(live, as_json=as_json)
+
+
+async def _receipt_from_ledger(ledger: Ledger, view: OrderView) -> Receipt:
+    """The halves and the mail as they stand now; the ledger keeps no receipt of an order that still goes on."""
+    recorded, own_id = view.recorded, view.ref.partition("/")[0]
+    async with ledger.read() as tx:
+        halves = await line_progress(tx, recorded.line_id)
+        mail = await _last_mail(tx, view, recorded.grant_id or own_id)
+    return Receipt(
+        order=own_id,
+        kind=view.kind,
+        line=recorded.line_id,
+        username=view.username,
+        plan=recorded.plan,
+        ends_at=recorded.ends_at,
+        blocks=recorded.blocks,
+        halves=tuple(half.receipt() for half in halves),
+        mail=mail,
+        workflow_id=view.workflow_id,
+    )
+
+
+async def _last_mail(tx: ReadTx, view: OrderView, ref: str) -> MailReceipt | None:
+    for kind in _MAILS.get(view.kind, _MAILS_ABOUT_TIME):
+        stored = await stored_mail(tx, view.recorded.line_id, kind=kind, ref=ref)
+        if stored is not None:
+            return MailReceipt(kind=stored.kind, state=stored.state, message_id=stored.message_id)
+    return None
+
+
+def _status(receipt: Receipt, *, done: bool) -> OrderStatus:
+    return OrderStatus(fingerprint="", done=done, receipt=receipt)
+
+
+async def _waits_in_temporal(context: Context, name: OrderName) -> bool:
+    """Whether the order was placed and no worker has taken it; no answer counts as no."""
+    try:
+        client = await context.temporal(patience=LOOK_PATIENCE)
+    except TwinlineError:
+        return False
+    found = await asyncio.gather(*(_is_running(client, workflow_id) for workflow_id in name.workflow_ids()))
+    return any(found)
+
+
+async def _is_running(client: Client, workflow_id: str) -> bool:
+    try:
+        description = await client.get_workflow_handle(workflow_id).describe()
+    except RPCError:
+        return False
+    return description.status is WorkflowExecutionStatus.RUNNING

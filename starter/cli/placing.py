@@ -1,0 +1,96 @@
+"""Places an order and tells what became of it within the time that the caller gives it."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pydantic import ValidationError
+
+from starter.cli.context import CONNECT_PATIENCE, Context
+from starter.cli.invalid import invalid_order
+from starter.cli.receipts import exit_of, show_receipt
+from starter.cli.render import Exit, err, out, show_json, show_refusal
+from starter.client import Twinline
+from twinline.errors import InvalidOrder
+from twinline.mail import AddressError, parse_address
+from twinline.messages import Order, OrderStatus, PurchaseOrder, Refusal, TrialOrder
+
+AT_ONCE: Final = 0.5
+"""Seconds that `--no-wait` waits: refusals mostly come sooner, and are worth telling."""
+AFTER_GRACE: Final = 5.0
+"""Seconds beyond the grace, in which the mail that says who is ready gets handed over."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How long the caller wants to wait; `seconds` is None for as long as the grace takes."""
+
+    seconds: float | None
+    no_wait: bool
+
+    def patience(self, grace: timedelta) -> timedelta:
+        """The time to wait; raises InvalidOrder when both options were given."""
+        if self.no_wait and self.seconds is not None:
+            raise InvalidOrder("--timeout and --no-wait contradict each other", hint="Give one of them.")
+        if self.no_wait:
+            return timedelta(seconds=AT_ONCE)
+        if self.seconds is not None:
+            return timedelta(seconds=self.seconds)
+        return grace + timedelta(seconds=AFTER_GRACE)
+
+
+async def place(build: Callable[[], Order], waiting: Waiting, *, as_json: bool) -> int:
+    """Place what `build` makes, show how far it came, and return the exit code; raises TwinlineError."""
+    order = _checked(build)
+    context = Context.load()
+    patience = waiting.patience(context.settings.grace)
+    # Who waits for half a second does not want to wait longer for a server that is down.
+    client = await context.temporal(patience=min(CONNECT_PATIENCE, patience.total_seconds() + AT_ONCE))
+    with _patience_shown(waiting, as_json=as_json):
+        status = await Twinline(client).place(order, patience=patience)
+    return show_status(status, as_json=as_json)
+
+
+def show_status(status: OrderStatus, *, as_json: bool) -> Exit:
+    """Show how far an order is; the exit code says whether that is all the way."""
+    if status.receipt is None:
+        show_refusal(not_taken(), as_json=as_json)
+        return Exit.GOING_ON
+    if as_json:
+        show_json(status.receipt)
+    else:
+        show_receipt(out(), status.receipt, done=status.done, now=datetime.now(UTC))
+    return exit_of(status.receipt, done=status.done)
+
+
+def not_taken() -> Refusal:
+    """What to say while the order stands in Temporal and nobody has worked on it: not an error, but no receipt."""
+    return Refusal(
+        type="NotTakenYet",
+        message="no worker has taken the order yet; it is safe in Temporal and goes on by itself once a worker runs",
+        hint="Start `twinline worker`; `twinline doctor` says what else is missing. The same order again is safe.",
+        retryable=True,
+    )
+
+
+def _checked(build: Callable[[], Order]) -> Order:
+    try:
+        order = build()
+    except ValidationError as error:
+        raise invalid_order(error) from None
+    if isinstance(order, TrialOrder | PurchaseOrder) and order.email is not None:
+        # The worker refuses a bad address too; here it is told even if nobody works just now.
+        try:
+            parse_address(order.email)
+        except AddressError as error:
+            raise InvalidOrder(str(error), hint="Give one plain mail address, such as name@example.com.") from None
+    return order
+
+
+def _patience_shown(waiting: Waiting, *, as_json: bool) -> contextlib.AbstractContextManager[object]:
+    console = err()
+    if as_json or waiting.no_wait or not console.is_terminal:
+        return contextlib.nullcontext()
+    return console.status("waiting for the proof of both halves, and for the mail")

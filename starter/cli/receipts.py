@@ -1,0 +1,139 @@
+"""A receipt in words: what stands where, why something does not, and what that means for the customer."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from starter.cli.explain import meaning
+from starter.cli.render import Exit, block_line, cells, moment, plain_table, span
+from twinline.messages import BlockInfo, HalfReceipt, HalfState, MailReceipt, MailState, OrderKind, Receipt
+
+DAEMONS = {"multics": "MultiCS", "oscam": "OSCam"}
+PROVEN = (HalfState.APPLIED, HalfState.REMOVED)
+_STYLES = {HalfState.APPLIED: "green", HalfState.REMOVED: "green", HalfState.FAILING: "red"}
+
+
+def exit_of(receipt: Receipt, *, done: bool) -> Exit:
+    """0 only when the order is done, every half proven and the mail, if there is one, accepted."""
+    proven = all(half.state in PROVEN for half in receipt.halves)
+    mailed = receipt.mail is None or receipt.mail.state is MailState.ACCEPTED
+    return Exit.DONE if done and proven and mailed else Exit.GOING_ON
+
+
+def show_command(receipt: Receipt) -> str:
+    """The command that tells how far this order is."""
+    caller = receipt.workflow_id.split("/")[1]
+    words = ["twinline order show", receipt.order]
+    if receipt.kind in (OrderKind.BLOCK, OrderKind.UNBLOCK):
+        words.append(f"--kind {receipt.kind} --line {receipt.username}")
+    if caller != "cli":
+        words.append(f"--caller {caller}")
+    return " ".join(words)
+
+
+def closing(receipt: Receipt, *, done: bool) -> str:
+    """One sentence that says what the receipt means."""
+    return f"{_halves_in_words(receipt)}; {_mail_in_words(receipt.mail, done=done)}."
+
+
+def show_receipt(console: Console, receipt: Receipt, *, done: bool, now: datetime) -> None:
+    """Print a receipt for people."""
+    head = Table.grid(padding=(0, 2, 0, 0))
+    head.add_row(*cells("order", f"{receipt.kind} {receipt.order}"))
+    head.add_row(*cells("line", receipt.username))
+    head.add_row(*cells("plan", f"{receipt.plan}, until {moment(receipt.ends_at)}"))
+    for block in receipt.blocks:
+        head.add_row(*cells("block", block_line(block)))
+    mail = receipt.mail
+    head.add_row(*cells("mail", "none so far" if mail is None else f"{mail.kind}: {mail.state}"))
+    console.print(head)
+    console.print()
+    console.print(halves_table(receipt.halves, now=now))
+    console.print()
+    style = "green" if exit_of(receipt, done=done) is Exit.DONE else "yellow"
+    console.print(Text(closing(receipt, done=done), style=style), soft_wrap=True)
+
+
+def halves_table(halves: Sequence[HalfReceipt], *, now: datetime) -> Table:
+    """A row per half, with the meaning of its last error and what to do about it."""
+    table = plain_table("host", "daemon", "state", "revision", "attempts", "")
+    for half in halves:
+        host, daemon, state, revision, attempts = cells(
+            half.host, DAEMONS[half.protocol], half.state, str(half.revision), str(half.attempts)
+        )
+        state.style = _STYLES.get(half.state, "yellow")
+        table.add_row(host, daemon, state, revision, attempts, _trouble(half, now=now))
+    return table
+
+
+def _trouble(half: HalfReceipt, *, now: datetime) -> Group:
+    if half.last_error is None:
+        return Group()
+    found = meaning(half.last_error)
+    again = ""
+    if half.next_attempt is not None:
+        again = f"; next attempt in {span((half.next_attempt - now).total_seconds())}"
+    return Group(
+        Text(f"{half.last_error}: {found.sentence}{again}"),
+        Text(f"→ {found.hint}", style="dim"),
+    )
+
+
+def _halves_in_words(receipt: Receipt) -> str:
+    if not receipt.halves:
+        return "The order is recorded and its halves come next"
+    serve = [half.host for half in receipt.halves if half.state is HalfState.APPLIED]
+    refuse = [half.host for half in receipt.halves if half.state is HalfState.REMOVED]
+    given_up = [half.host for half in receipt.halves if half.state is HalfState.ABANDONED]
+    follow = [half.host for half in receipt.halves if half.state not in (*PROVEN, HalfState.ABANDONED)]
+    everybody = _all_of(receipt.halves)
+    if len(serve) == len(receipt.halves):
+        return f"{everybody} serve the line"
+    if len(refuse) == len(receipt.halves):
+        return f"{everybody} refuse the line{_because(receipt.blocks)}"
+    parts = [
+        f"{_listed(serve)} {_verb(serve, 'serve')} the line" if serve else "",
+        f"{_listed(refuse)} {_verb(refuse, 'refuse')} the line{_because(receipt.blocks)}" if refuse else "",
+        f"{_listed(given_up)} {'was' if len(given_up) == 1 else 'were'} abandoned" if given_up else "",
+        f"{_listed(follow)} {_verb(follow, 'follow')}: twinline keeps trying, and `{show_command(receipt)}` tells "
+        "how far it is"
+        if follow
+        else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _mail_in_words(mail: MailReceipt | None, *, done: bool) -> str:
+    if mail is None:
+        return "no mail was due" if done else "no mail has gone yet"
+    match mail.state:
+        case MailState.ACCEPTED:
+            return "the mail was accepted"
+        case MailState.STORED:
+            return "the mail is written, and the mail server has not taken it yet"
+        case MailState.REFUSED:
+            return "the mail server refused the mail for good, so tell the customer another way"
+        case MailState.UNKNOWN:
+            return "nobody can tell yet whether the mail server took the mail, so the same mail is handed over again"
+
+
+def _because(blocks: Sequence[BlockInfo]) -> str:
+    if not blocks:
+        return ""
+    owners = dict.fromkeys(str(block.owner) for block in blocks)
+    return f" (blocked by {_listed(list(owners))})"
+
+
+def _all_of(halves: Sequence[HalfReceipt]) -> str:
+    return "Both halves" if len(halves) == 2 else f"All {len(halves)} halves"
+
+
+def _verb(subjects: Sequence[str], verb: str) -> str:
+    return f"{verb}s" if len(subjects) == 1 else verb
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,243 @@
+"""`host check` and `doctor` in a world with everything real but the daemons."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starter.cli import doctor, orders_shown
+from tests.cli.conftest import SCRIPT, Cli, Said, start_script
+from tests.support.ports import free_port
+from twinline.sandbox.world import World
+
+ITEMS = [
+    "connection",
+    "host key",
+    "login key",
+    "python",
+    "state_dir",
+    "clock",
+    "accounts file",
+    "writable",
+    "owner",
+    "mode",
+    "free space",
+    "status page",
+    "accounts",
+    "loaded accounts",
+    "lines",
+]
+
+
+def troubles(said: Said) -> list[tuple[str, str, str]]:
+    """Subject, item and message of every finding that is not ok."""
+    return [(one["subject"], one["item"], one["message"]) for one in said.json if one["verdict"] != "ok"]
+
+
+async def test_all_hosts_are_checked_and_nothing_is_written_or_reloaded(cli: Cli, world: World, line: str) -> None:
+    async def state() -> list[Any]:
+        found: list[Any] = []
+        for host in world.inventory.hosts:
+            path = world.site(host.name).accounts_file
+            stats = await world.daemon(host.name).stats()
+            found.append((path.read_bytes(), path.stat().st_mtime_ns, stats.model_dump(exclude={"requests"})))
+        return found
+
+    before = await state()
+    said = await cli("host", "check", "--json")
+    assert troubles(said) == []
+    assert said.code == 0
+    assert list(said.json[0]) == ["subject", "item", "verdict", "message", "hint", "retryable"]
+    for host in world.inventory.hosts:
+        assert [one["item"] for one in said.json if one["subject"] == host.name] == ITEMS
+    assert await state() == before
+
+
+async def test_one_host_is_checked_and_told_in_words(cli: Cli) -> None:
+    said = await cli("host", "check", "mc-eu1")
+    assert (said.code, said.err) == (0, "")
+    assert len(said.out.splitlines()) == len(ITEMS)
+    assert "os-eu1" not in said.out
+
+
+async def test_a_host_that_the_inventory_lacks_is_named(cli: Cli) -> None:
+    said = await cli("host", "check", "mc-eu2", "--json")
+    assert (said.code, said.json["type"]) == (2, "Misconfigured")
+    assert 'Did you mean "mc-eu1"?' in said.json["hint"]
+
+
+async def test_a_host_that_cannot_be_reached_is_unavailable(cli: Cli, world: World) -> None:
+    box = world.box("os-us1")
+    await box.refuse(on=True)
+    try:
+        said = await cli("host", "check", "os-us1", "mc-us1", "--json")
+    finally:
+        await box.refuse(on=False)
+    assert said.code == 6
+    assert [(subject, item) for subject, item, _ in troubles(said)] == [("os-us1", "connection")]
+
+
+async def test_a_key_file_that_is_missing_here_is_named_without_blaming_the_host(
+    cli: Cli, inventory_file: Path
+) -> None:
+    inventory_file.write_text(inventory_file.read_text().replace("/keys/os-us1", "/keys/nobody"))
+    said = await cli.with_env(TWINLINE_INVENTORY=str(inventory_file))("host", "check", "os-us1", "--json")
+    assert said.code == 4
+    assert [one["item"] for one in said.json] == ["login key"]
+    assert "file nobody" in said.json[0]["message"]
+
+
+async def test_a_file_that_is_a_link_or_open_to_everybody_is_told(cli: Cli, world: World) -> None:
+    path = world.site("os-us1").accounts_file
+    aside = path.with_suffix(".aside")
+    path.chmod(0o644)
+    readable = await cli("host", "check", "os-us1", "--json")
+    path.chmod(0o600)
+    assert readable.code == 0
+    assert troubles(readable) == [("os-us1", "mode", "mode 0644: everybody on the host may read passwords")]
+    path.rename(aside)
+    path.symlink_to(aside)
+    try:
+        linked = await cli("host", "check", "os-us1", "--json")
+    finally:
+        path.unlink()
+        aside.rename(path)
+    assert linked.code == 4
+    assert [item for _, item, _ in troubles(linked)] == ["accounts file"]
+
+
+async def test_a_status_page_that_refuses_us_or_is_another_program_is_told(
+    cli: Cli, world: World, inventory_file: Path
+) -> None:
+    site = world.site("mc-us1")
+    text = inventory_file.read_text()
+    inventory_file.write_text(text.replace(site.status_password, "wrong"))
+    refused = await cli.with_env(TWINLINE_INVENTORY=str(inventory_file))("host", "check", "mc-us1", "--json")
+    assert refused.code == 4
+    assert "the daemon refused our user or password" in troubles(refused)[0][2]
+    assert site.status_password not in refused.out
+    inventory_file.write_text(text.replace(f":{site.status_port}", f":{free_port()}"))
+    silent = await cli.with_env(TWINLINE_INVENTORY=str(inventory_file))("host", "check", "mc-us1", "--json")
+    assert (silent.code, troubles(silent)[0][1]) == (4, "status page")
+
+
+async def test_a_line_taken_out_by_hand_and_a_strange_one_are_named(cli: Cli, world: World, line: str) -> None:
+    path = world.site("mc-eu1").accounts_file
+    whole = path.read_bytes()
+    start = whole.index(f"F: {line} ".encode())
+    spoilt = (
+        whole[:start] + b"#" + whole[start + 1 :] + b"F: stranger9 pass 0 { enddate=2037-01-01 00; rev=1-0123abcd }\n"
+    )
+    path.write_bytes(spoilt)
+    try:
+        said = await cli("host", "check", "mc-eu1", "--json")
+    finally:
+        path.write_bytes(whole)
+    assert said.code == 4
+    assert ("mc-eu1", "strays", "records of ours out of place: 1 (stranger9)") in troubles(said)
+    assert ("mc-eu1", "lines", f"to be served, and not in the file: 1 ({line})") in troubles(said)
+    assert ("mc-eu1", "lines", "look like ours, and are not in the ledger: 1 (stranger9)") in troubles(said)
+
+
+async def test_hosts_are_checked_without_a_ledger_too(cli: Cli, tmp_path: Path) -> None:
+    nowhere = cli.with_env(TWINLINE_DATABASE_URL=f"sqlite:///{tmp_path}/none.db")
+    said = await nowhere("host", "check", "mc-us1", "--json")
+    assert said.code == 0
+    assert [(subject, item) for subject, item, _ in troubles(said)] == [("ledger", "lines")]
+    assert [one["item"] for one in said.json if one["subject"] == "mc-us1"] == ITEMS[:-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+SPOILT = {
+    "a missing key": ("accounts_file", "", 'host[1] "mc-eu1": accounts_file is missing'),
+    "no rights_holder": ("rights_holder", "", "service.rights_holder is missing"),
+    "two hosts of one protocol in a pair": ('oscam = "os-eu1"', 'oscam = "mc-us1"', "multics"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+async def test_a_wrong_inventory_is_told_by_key_and_remedy(cli: Cli, inventory_file: Path, case: str) -> None:
+    spoilt, instead, sentence = SPOILT[case]
+    lines = inventory_file.read_text().splitlines()
+    number = next(number for number, text in enumerate(lines) if text.startswith(spoilt))
+    lines[number] = instead
+    inventory_file.write_text("\n".join(lines))
+    spoilt_cli = cli.with_env(TWINLINE_INVENTORY=str(inventory_file))
+    said = await spoilt_cli("host", "check", "--json")
+    assert (said.code, said.json["type"]) == (2, "Misconfigured")
+    assert sentence in said.json["message"]
+    assert said.json["hint"]
+    if case == "no rights_holder":
+        examined = await spoilt_cli("doctor", "--json")
+        assert examined.code == 4
+        assert [(subject, item) for subject, item, _ in troubles(examined)] == [("inventory", "file")]
+
+
+async def test_a_worker_refuses_to_start_without_a_rights_holder(world: World, inventory_file: Path) -> None:
+    text = inventory_file.read_text()
+    inventory_file.write_text("\n".join(row for row in text.splitlines() if not row.startswith("rights_holder")))
+    env = {**world.env, "TWINLINE_INVENTORY": str(inventory_file)}
+    process = await start_script(SCRIPT, "worker", env=env)
+    out, err = await process.communicate()
+    assert (process.returncode, out) == (2, b"")
+    assert "service.rights_holder is missing" in err.decode()
+    assert "Traceback" not in err.decode()
+
+
+async def test_the_doctor_finds_nothing_wrong_in_a_working_world(cli: Cli, world: World, line: str) -> None:
+    mails = len(world.mails)
+    said = await cli("doctor", "--json")
+    assert troubles(said) == []
+    assert said.code == 0
+    subjects = [one["subject"] for one in said.json]
+    assert subjects == [
+        "settings",
+        "inventory",
+        "settings",
+        "ledger",
+        "temporal",
+        *["worker"] * 5,
+        "mail",
+        *["host"] * 4,
+    ]
+    assert len(world.mails) == mails
+
+
+async def test_the_doctor_tells_what_does_not_answer(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "CONNECT_PATIENCE", 0.3)
+    ledger = tmp_path / "empty.db"
+    ledger.touch(mode=0o600)
+    away = cli.with_env(
+        TEMPORAL_ADDRESS=f"127.0.0.1:{free_port()}",
+        TWINLINE_SMTP_URL=f"smtp+plain://127.0.0.1:{free_port()}",
+        TWINLINE_DATABASE_URL=f"sqlite:///{ledger}",
+    )
+    said = await away("doctor", "--json")
+    assert said.code == 4
+    failed = [one for one in said.json if one["verdict"] == "fail"]
+    assert [(one["subject"], one["item"], one["retryable"]) for one in failed] == [
+        ("ledger", "tables", False),
+        ("temporal", "server", True),
+        ("mail", "server", True),
+    ]
+    assert all(one["hint"] for one in failed)
+    listed = await away("line", "list", "--json")
+    assert (listed.code, listed.json["type"]) == (2, "Misconfigured")
+
+
+async def test_the_doctor_tells_which_settings_are_missing(bare: Cli) -> None:
+    said = await bare("doctor", "--json")
+    assert said.code == 4, said.out
+    assert [one["item"] for one in said.json] == ["environment"]
+    assert "TWINLINE_INVENTORY is not set" in said.json[0]["message"]
+
+
+async def test_without_temporal_orders_are_unavailable_and_can_be_shown_from_the_ledger(
+    cli: Cli, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders_shown, "LOOK_PATIENCE", 0.3)
+    away = cli.with_env(TEMPORAL_ADDRESS=f"127.0.0.1:{free_port()}")
+    said = await away("renew", line, "--days", "1", "--order", "R-away", "--no-wait", "--json")
+    assert (said.code, said.json["type"], said.json["retryable"]) == (6, "Unavailable", True)
+    assert (await away("order", "show", "the-line")).code == 0
+    assert (await away("order", "show", "R-away")).code == 3

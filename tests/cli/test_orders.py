@@ -1,0 +1,280 @@
+"""Orders through the command line, in a world with everything real but the daemons."""
+
+import pytest
+
+from tests.cli.conftest import Cli
+from twinline.hosts import factory
+from twinline.sandbox.world import World
+
+RECEIPT = ["order", "kind", "line", "username", "plan", "ends_at", "blocks", "halves", "mail", "workflow_id"]
+HALF = ["host", "protocol", "state", "revision", "attempts", "last_error", "next_attempt"]
+
+
+def accounts(world: World) -> list[bytes]:
+    """Every accounts file as it stands."""
+    return [world.read_accounts(host.name) for host in world.inventory.hosts]
+
+
+async def test_a_trial_prints_exactly_the_receipt_of_the_contract(cli: Cli) -> None:
+    said = await cli("trial", "anna@example.com", "--region", "eu", "--order", "T-1", "--json")
+    assert (said.code, said.err) == (0, "")
+    receipt = said.json
+    assert list(receipt) == RECEIPT
+    assert [list(half) for half in receipt["halves"]] == [HALF, HALF]
+    assert list(receipt["mail"]) == ["kind", "state", "message_id"]
+    assert receipt["workflow_id"] == "trial/cli/T-1"
+    assert [half["state"] for half in receipt["halves"]] == ["applied", "applied"]
+
+
+async def test_the_same_order_again_is_the_same_line_and_says_so_in_words(cli: Cli, world: World, line: str) -> None:
+    before = accounts(world)
+    said = await cli("trial", "line@example.com", "--region", "eu", "--order", "the-line")
+    assert (said.code, said.err) == (0, "")
+    assert line in said.out
+    assert said.out.rstrip().endswith("Both halves serve the line; the mail was accepted.")
+    assert accounts(world) == before
+
+
+async def test_a_line_is_bought_blocked_renewed_and_unblocked(cli: Cli, line: str) -> None:
+    bought = await cli("purchase", "--line", line, "--days", "30", "--order", "P-1", "--json")
+    assert (bought.code, bought.json["plan"], bought.json["username"]) == (0, "paid", line)
+
+    blocked = await cli("block", line, "--case", "AB-1", "--reason", "[b]shared[/b] with others")
+    assert blocked.code == 0
+    assert "[b]shared[/b] with others" in blocked.out
+    assert "Both halves refuse the line (blocked by abuse); the mail was accepted." in blocked.out
+
+    renewed = await cli("renew", line, "--days", "5", "--order", "R-1", "--json")
+    assert renewed.code == 0
+    assert [half["state"] for half in renewed.json["halves"]] == ["removed", "removed"]
+    assert [block["case"] for block in renewed.json["blocks"]] == ["AB-1"]
+
+    payment = await cli("unblock", line, "--case", "AB-1", "--owner", "payment", "--json")
+    assert (payment.code, payment.json["type"]) == (3, "UnknownBlock")
+
+    lifted = await cli("unblock", line, "--case", "AB-1", "--json")
+    assert (lifted.code, lifted.json["blocks"]) == (0, [])
+    assert [half["state"] for half in lifted.json["halves"]] == ["applied", "applied"]
+
+
+async def test_a_new_customer_can_buy_at_once(cli: Cli) -> None:
+    said = await cli(
+        "purchase",
+        "berta@example.com",
+        "--region",
+        "eu",
+        "--days",
+        "30",
+        "--order",
+        "P-2",
+        "--caller",
+        "shop",
+        "--json",
+    )
+    assert (said.code, said.json["plan"], said.json["workflow_id"]) == (0, "paid", "purchase/shop/P-2")
+
+
+REFUSED = {
+    "unknown region": (
+        ("trial", "emil@example.com", "--region", "mars", "--order", "X-1"),
+        (3, "UnknownRegion", 'there is no region "mars"'),
+    ),
+    "full region": (
+        ("trial", "emil@example.com", "--region", "us", "--order", "X-2"),
+        (4, "RegionFull", "full"),
+    ),
+    "order id again with another body": (
+        ("trial", "emil@example.com", "--region", "eu", "--order", "the-line"),
+        (4, "OrderConflict", "used before for something else"),
+    ),
+    "order id again for another kind": (
+        ("purchase", "emil@example.com", "--region", "eu", "--days", "30", "--order", "the-line"),
+        (4, "OrderConflict", "used before for something else"),
+    ),
+    "renewal of an unknown line": (
+        ("renew", "nobody99", "--days", "30", "--order", "X-5"),
+        (3, "UnknownLine", 'there is no line "nobody99"'),
+    ),
+    "trial for an address that had one": (
+        ("trial", "Line+again@example.com", "--region", "eu", "--order", "X-7"),
+        (4, "TrialAlreadyUsed", "had a trial before"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_what_cannot_be_is_refused_with_a_sentence_and_leaves_nothing(
+    cli: Cli, world: World, line: str, case: str
+) -> None:
+    words, (code, kind, sentence) = REFUSED[case]
+    if case == "full region":
+        filled = await cli("trial", "first.in.us@example.com", "--region", "us", "--order", "the-only-one")
+        assert filled.code == 0
+    files, orders = accounts(world), (await cli("order", "list", "--json")).json
+    said = await cli(*words, "--json")
+    assert said.code == code
+    assert list(said.json) == ["type", "message", "hint", "retryable"]
+    assert said.json["type"] == kind
+    assert sentence in said.json["message"]
+    assert said.json["hint"]
+    assert "emil" not in said.out + said.err
+    assert accounts(world) == files
+    assert (await cli("order", "list", "--json")).json == orders
+
+
+async def test_in_words_an_error_is_a_sentence_and_a_hint_on_standard_error(cli: Cli) -> None:
+    said = await cli("renew", "nobody99", "--days", "30", "--order", "X-20")
+    assert (said.code, said.out) == (3, "")
+    sentence, hint = said.err.splitlines()
+    assert 'there is no line "nobody99"' in sentence
+    assert hint.startswith("  ")
+
+
+async def test_a_host_that_is_down_delays_its_half_and_the_same_order_waits_for_it(
+    cli: Cli, world: World, line: str
+) -> None:
+    box = world.box("os-eu1")
+    await box.refuse(on=True)
+    box.drop_connections()
+    try:
+        said = await cli("renew", line, "--days", "1", "--order", "R-down", "--timeout", "3")
+        assert said.code == 5
+        assert "HostUnreachable: no SSH connection to the host" in said.out
+        assert "check that the host is up" in said.out
+        assert (
+            "mc-eu1 serves the line; os-eu1 follows: twinline keeps trying, and `twinline order show R-down` tells how "
+            "far it is; the mail was accepted." in said.out
+        )
+        shown = await cli("order", "show", "R-down", "--json")
+        assert (shown.code, list(shown.json)) == (5, RECEIPT)
+        assert shown.json["halves"][1]["last_error"] == "HostUnreachable"
+        behind = (await cli("line", "list", "--behind", "--json")).json
+        assert [view["username"] for view in behind["lines"]] == [line]
+        still_open = await cli("order", "list", "--open")
+        assert "R-down" in still_open.out
+        assert "still goes on" in still_open.out
+    finally:
+        await box.refuse(on=False)
+    again = await cli("renew", line, "--days", "1", "--order", "R-down", "--timeout", "20", "--json")
+    assert again.code == 0
+    assert again.json["ends_at"] == shown.json["ends_at"]
+
+
+async def test_wrong_keys_keep_a_line_waiting_and_say_what_to_correct(cli: Cli, world: World, line: str) -> None:
+    known_hosts = world.folder / "known_hosts"
+    trusted = known_hosts.read_text().splitlines(keepends=True)
+    key = world.folder / "keys" / "mc-eu1"
+    right = key.read_bytes()
+    # The MultiCS box refuses another box's key, and the OSCam box shows a key that belongs to another box.
+    key.write_bytes((world.folder / "keys" / "mc-us1").read_bytes())
+    port = f":{world.box('os-eu1').port} "
+    other = next(entry for entry in trusted if port not in entry).split(" ", 1)[1]
+    known_hosts.write_text("".join(f"{entry.split(' ')[0]} {other}" if port in entry else entry for entry in trusted))
+    for host in ("mc-eu1", "os-eu1"):
+        world.box(host).drop_connections()
+    try:
+        said = await cli("renew", line, "--days", "1", "--order", "R-keys", "--timeout", "0.7")
+        assert said.code == 5
+        assert "HostLoginRefused: the host does not accept our SSH key" in said.out
+        assert "HostKeyMismatch: the host shows another SSH host key" in said.out
+        assert "mc-eu1 and os-eu1 follow" in said.out
+        checked = await cli("host", "check", "mc-eu1", "os-eu1", "--json")
+        assert checked.code == 4
+        failed = {(one["subject"], one["item"]): one["hint"] for one in checked.json if one["verdict"] == "fail"}
+        assert list(failed) == [("mc-eu1", "login key"), ("os-eu1", "host key")]
+        assert "authorized_keys" in failed["mc-eu1", "login key"]
+        assert "find out why the host key changed" in failed["os-eu1", "host key"]
+    finally:
+        key.write_bytes(right)
+        known_hosts.write_text("".join(trusted))
+    assert (await cli("renew", line, "--days", "1", "--order", "R-keys", "--timeout", "20")).code == 0
+
+
+async def test_a_missing_file_and_a_foreign_record_of_that_name_keep_a_line_waiting(
+    cli: Cli, world: World, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # How long `host check` waits for a reload that never comes here.
+    monkeypatch.setattr(factory, "OSCAM_DEADLINE", 0.2)
+    missing, taken = world.site("mc-eu1").accounts_file, world.site("os-eu1").accounts_file
+    aside = missing.with_suffix(".aside")
+    ours = taken.read_bytes()
+    foreign = f"[account]\nuser = {line}\npwd = somebodys\ngroup = 1\n".encode()
+    # By rename, so that the daemon goes on watching the same file.
+    missing.rename(aside)
+    taken.write_bytes(foreign)
+    try:
+        said = await cli("renew", line, "--days", "1", "--order", "R-file", "--timeout", "0.7")
+        assert said.code == 5
+        assert "FileTrouble: the accounts file or state_dir cannot be used as it is" in said.out
+        assert "RecordConflict: the accounts file holds a record of this username" in said.out
+        assert taken.read_bytes() == foreign
+        checked = await cli("host", "check", "mc-eu1", "os-eu1", "--json")
+        assert checked.code == 4
+        failed = [(one["subject"], one["item"], one["message"]) for one in checked.json if one["verdict"] == "fail"]
+        assert ("mc-eu1", "accounts file", "does not exist (accounts file: No such file or directory)") in failed
+        assert ("os-eu1", "lines", f"records that are not ours, with the username of a line: 1 ({line})") in failed
+    finally:
+        aside.rename(missing)
+        taken.write_bytes(ours)
+    # A writer reads the file again when it has connected again, or has changed something itself.
+    world.box("os-eu1").drop_connections()
+    again = await cli("renew", line, "--days", "1", "--order", "R-file", "--timeout", "20")
+    assert again.code == 0, again.out
+
+
+async def test_the_password_is_shown_only_when_asked_for(cli: Cli, world: World, line: str) -> None:
+    revealed = await cli("line", "show", line, "--reveal", "--json")
+    assert revealed.code == 0
+    password = revealed.json["password"]
+    async with await world.receiver("mc-eu1", line, password) as receiver:
+        await receiver.ping()
+    assert password in (await cli("line", "show", line, "--reveal")).out
+    for words in (("line", "show", line), ("line", "list"), ("order", "show", "the-line"), ("order", "list")):
+        for more in ((), ("--json",)):
+            said = await cli(*words, *more)
+            assert said.code == 0
+            assert password not in said.out + said.err
+
+
+async def test_lines_are_listed_by_what_they_are(cli: Cli, line: str) -> None:
+    await cli("trial", "zoe@example.com", "--region", "eu", "--order", "T-list")
+    every = (await cli("line", "list", "--json")).json["lines"]
+    assert line in [view["username"] for view in every]
+    assert (await cli("line", "list", "--region", "mars", "--json")).json == {"lines": [], "cursor": None}
+    present = (await cli("line", "list", "--state", "present", "--pair", "eu1", "--in-step", "--json")).json["lines"]
+    assert {view["pair"] for view in present} == {"eu1"}
+    first = (await cli("line", "list", "--limit", "1", "--json")).json
+    rest = (await cli("line", "list", "--cursor", first["cursor"], "--json")).json
+    assert first["lines"] + rest["lines"] == every
+    wrong = await cli("line", "list", "--state", "gone", "--json")
+    assert (wrong.code, wrong.json["type"]) == (2, "InvalidOrder")
+
+
+async def test_orders_are_shown_and_listed(cli: Cli, line: str) -> None:
+    shown = await cli("order", "show", "the-line", "--json")
+    assert (shown.code, shown.json["username"]) == (0, line)
+    listed = (await cli("order", "list", "--line", line, "--kind", "trial", "--settled", "--json")).json["orders"]
+    assert [order["ref"] for order in listed] == ["the-line"]
+    for words in (("no-such-order",), ("the-line", "--caller", "shop"), ("the-line", "--kind", "renewal")):
+        missing = await cli("order", "show", *words, "--json")
+        assert (missing.code, missing.json["type"]) == (3, "UnknownOrder")
+
+
+async def test_a_block_and_its_lifting_are_told_apart_by_their_kind(cli: Cli, line: str) -> None:
+    await cli("block", line, "--case", "AB-7", "--reason", "a test", "--owner", "operator")
+    await cli("unblock", line, "--case", "AB-7", "--owner", "operator")
+    both = await cli("order", "show", "AB-7", "--json")
+    assert (both.code, both.json["type"]) == (2, "InvalidOrder")
+    one = await cli("order", "show", "AB-7", "--kind", "unblock", "--line", line, "--json")
+    assert (one.code, one.json["kind"]) == (0, "unblock")
+
+
+async def test_no_wait_comes_back_at_once_and_the_order_goes_on(cli: Cli, world: World, line: str) -> None:
+    await world.daemon("mc-eu1").switch("ignore_reloads", on=True)
+    try:
+        said = await cli("renew", line, "--days", "1", "--order", "R-nowait", "--no-wait", "--json")
+        assert said.code == 5
+        assert said.json["halves"][0]["state"] != "applied"
+    finally:
+        await world.daemon("mc-eu1").switch("ignore_reloads", on=False)
+    assert (await cli("renew", line, "--days", "1", "--order", "R-nowait", "--timeout", "20")).code == 0
