@@ -76,8 +76,7 @@ class Twinline:
                 task_queue=ORDERS_QUEUE,
                 result_type=OrderStatus,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                # A refused order left no trace in the ledger, so its id may be used again, corrected.
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                id_reuse_policy=_reuse_policy(kind),
                 static_summary=str(kind),
             )
         except WorkflowAlreadyStartedError:
@@ -96,6 +95,17 @@ class Twinline:
             raise _refusal(error) from None
         except RPCError as error:
             raise _unavailable(error) from None
+
+
+def _reuse_policy(kind: OrderKind) -> WorkflowIDReusePolicy:
+    """Which closed orders may run again under their id; the ledger sees to it that nothing happens twice.
+
+    A refused order left no trace, so its id may be used again, corrected. A block runs again always: its old
+    receipt must not pass for a line that is blocked when the block was lifted since.
+    """
+    if kind is OrderKind.BLOCK:
+        return WorkflowIDReusePolicy.ALLOW_DUPLICATE
+    return WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
 
 
 def _refusal(error: WorkflowFailureError) -> TwinlineError:

@@ -174,7 +174,11 @@ class LivesOfLines(RuleBasedStateMachine):
     @rule(pick=picks)
     def an_order_comes_again(self, pick: int) -> None:
         order, recorded = self.taken[pick % len(self.taken)]
-        assert self.run(self.desk.take(order)) == recorded
+        if isinstance(order, BlockOrder) and (order.owner, order.case) not in self.lines[order.line].blocks:
+            with pytest.raises(OrderConflict):
+                self.run(self.desk.take(order))
+        else:
+            assert self.run(self.desk.take(order)) == recorded
 
     @precondition(lambda self: self.taken)
     @rule(pick=picks)

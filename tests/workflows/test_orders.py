@@ -241,6 +241,22 @@ async def test_a_block_with_an_until_lifts_itself_then(house: House) -> None:
     assert (await house.line(username)).blocks == ()
 
 
+async def test_a_block_again_is_one_block_and_after_its_lifting_a_conflict(house: House) -> None:
+    order = trial()
+    username = (await house.order(order)).username
+    block = BlockOrder(caller="abuse", case="AB-4", line=username, reason="Shared")
+    first = await house.order(block)
+    again = await house.order(block)
+    assert (again.line, again.mail) == (first.line, first.mail)
+    assert len(house.sent_to(order.email)) == 2
+
+    await house.order(UnblockOrder(caller="abuse", case="AB-4", line=username))
+    with pytest.raises(OrderConflict, match="lifted before"):
+        await house.order(block)
+
+    assert house.serves(username) == (True, True)
+
+
 async def test_a_block_whose_until_has_passed_is_refused(house: House) -> None:
     username = (await house.order(trial())).username
     past = datetime.now(UTC) - timedelta(hours=1)

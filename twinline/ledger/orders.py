@@ -11,7 +11,7 @@ from sqlmodel import select
 
 from twinline.errors import InvalidOrder, LineClosed, OrderConflict, TrialAlreadyUsed, UnknownBlock, UnknownOrder
 from twinline.ledger import models, rules
-from twinline.ledger.lines import LineRows, Snapshot, line_by_username, listed, note, seal, settle
+from twinline.ledger.lines import LineRows, Snapshot, line_by_id, line_by_username, listed, note, seal, settle
 from twinline.ledger.placement import place
 from twinline.ledger.tx import WriteTx
 from twinline.ledger.types import utc
@@ -89,10 +89,12 @@ async def record_renewal(tx: WriteTx, order: RenewalOrder, *, now: datetime, wor
 async def record_block(tx: WriteTx, order: BlockOrder, *, now: datetime, workflow_id: str) -> Recorded:
     """Set a block; when this owner's block for this case stands already, the order joins it.
 
-    Raises OrderConflict, UnknownLine, LineClosed, InvalidOrder (`until` has passed).
+    Raises OrderConflict (also when the block of this case was lifted since: the caller means a new one, and must
+    not read in an old receipt that the line is blocked), UnknownLine, LineClosed, InvalidOrder (`until` has passed).
     """
     filing = _filing(tx, order, now=now, workflow_id=workflow_id)
     if (repeated := await _repeated(tx, filing)) is not None:
+        await _refuse_if_lifted(tx, order, repeated)
         return repeated
     if order.until is not None and order.until <= filing.now:
         raise InvalidOrder(
@@ -254,6 +256,15 @@ def _give(tx: WriteTx, filing: _Filing, rows: LineRows, *, plan: Plan, ends_at: 
     )
     rows.grants.append(grant)
     return grant
+
+
+async def _refuse_if_lifted(tx: WriteTx, order: BlockOrder, repeated: Recorded) -> None:
+    rows = await line_by_id(tx, repeated.line_id)
+    if _active(rows, order) is None:
+        raise OrderConflict(
+            f'the {order.owner} block of case "{order.case}" was lifted before; the line is not blocked by it now',
+            hint="Block again with a new case id.",
+        )
 
 
 def _active(rows: LineRows, order: BlockOrder | UnblockOrder) -> models.Block | None:
