@@ -1,17 +1,64 @@
-"""A real sshd for the whole session, and a fresh host of each kind for a test."""
+"""A real sshd for the whole session, a fresh host of each kind for a test, and no secret in any log."""
 
-from collections.abc import AsyncIterator
+import logging
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import cast
 
 import pytest
 import pytest_asyncio
 
-from tests.hosts.lab import Lab, run_lab
+from tests.hosts.crashes import Driver, running_driver
+from tests.hosts.lab import STATUS_PASSWORD, Lab, run_lab
 from tests.support.sshd import Sshd, run_sshd
 from twinline.messages import Protocol
 
 PROTOCOLS: tuple[Protocol, ...] = ("multics", "oscam")
+
+
+SECRETS = ("pw23456789abcdef", "new3456789abcdef", "other56789abcdef", "third56789abcdef", "tompass1", STATUS_PASSWORD)
+"""Every password that the tests over SSH use; none may be spelled in a log."""
+
+
+@pytest.fixture(autouse=True)
+def no_secret_in_logs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail a test during which any logger, ours or a library's, wrote a password."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    for record in caplog.get_records("call"):
+        said = f"{record.getMessage()} {record.__dict__}"
+        assert not [number for number, secret in enumerate(SECRETS) if secret in said], record.name
+
+
+@pytest.fixture(autouse=True, scope="session")
+def utc() -> Iterator[None]:
+    """The zone of the daemons, which run in this process."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "UTC0"
+    time.tzset()
+    yield
+    if before is None:
+        del os.environ["TZ"]
+    else:
+        os.environ["TZ"] = before
+    time.tzset()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where a sync costs nothing, if this machine has such a place: nothing here is about power cuts."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as made:
+        yield Path(made)
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Driver]:
+    with running_driver() as running:
+        yield running
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -21,18 +68,18 @@ async def sshd(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sshd]:
 
 
 @pytest_asyncio.fixture(params=PROTOCOLS)
-async def lab(request: pytest.FixtureRequest, tmp_path: Path, sshd: Sshd) -> AsyncIterator[Lab]:
-    async with run_lab(cast("Protocol", request.param), tmp_path / "host", sshd) as running:
+async def lab(request: pytest.FixtureRequest, folder: Path, sshd: Sshd) -> AsyncIterator[Lab]:
+    async with run_lab(cast("Protocol", request.param), folder / "host", sshd) as running:
         yield running
 
 
 @pytest_asyncio.fixture
-async def multics(tmp_path: Path, sshd: Sshd) -> AsyncIterator[Lab]:
-    async with run_lab("multics", tmp_path / "host", sshd) as running:
+async def multics(folder: Path, sshd: Sshd) -> AsyncIterator[Lab]:
+    async with run_lab("multics", folder / "host", sshd) as running:
         yield running
 
 
 @pytest_asyncio.fixture
-async def oscam(tmp_path: Path, sshd: Sshd) -> AsyncIterator[Lab]:
-    async with run_lab("oscam", tmp_path / "host", sshd) as running:
+async def oscam(folder: Path, sshd: Sshd) -> AsyncIterator[Lab]:
+    async with run_lab("oscam", folder / "host", sshd) as running:
         yield running

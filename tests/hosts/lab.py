@@ -1,25 +1,29 @@
 """One host under test: an accounts file, its stand-in daemon, a real sshd, and a ledger kept in memory."""
 
 import asyncio
-import contextlib
 import json
-import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
+from typing import Protocol as Shape
 
 from tests.support.ports import free_port
-from tests.support.sshd import Sshd, die_with_parent
-from twinline.hosts.factory import writer_for
+from twinline.hosts.factory import daemon_for, helper_for, writer_for
+from twinline.hosts.helper_program import StatusPages
 from twinline.hosts.ports import Batch, Half, Proven, Token, Wanted
 from twinline.hosts.writer import HostWriter
 from twinline.inventory import Host
 from twinline.messages import Protocol
+from twinline.sandbox import multics, oscam
 from twinline.sandbox.receiver import Receiver
+from twinline.sandbox.runtime import Timescale
 
+STATUS_PASSWORD = "statuspass"
+FAST = 0.02
 FAR = datetime(2031, 5, 6, 13, 30, tzinfo=UTC)
 
 FOREIGN = {
@@ -104,7 +108,7 @@ class Lab:
     control: Path
     ledger: MemoryLedger
     writer: HostWriter
-    daemon: asyncio.subprocess.Process
+    daemon: multics.MultiCS | oscam.OSCam
 
     async def bring(self, half: Half) -> Proven:
         """Have the writer prove a half."""
@@ -122,12 +126,34 @@ class Lab:
         """Open a customer's session on the daemon."""
         return await Receiver.login(self.client_port, username, password)
 
-    async def another_writer(self) -> HostWriter:
-        """A second worker's writer on the same host and ledger."""
-        return writer_for(self.host, self.ledger)
+    async def page(self, path: str) -> str:
+        """One of the daemon's own pages, as its operator's browser gets it."""
+        url, auth = self.host.status.url, daemon_for(self.host).status_auth
+        _, body = await asyncio.to_thread(StatusPages(url, auth, "admin", STATUS_PASSWORD).get, path)
+        return body.decode("latin-1")
+
+    def another_writer(self, *, deadline: float | None = None, ledger: MemoryLedger | None = None) -> HostWriter:
+        """A second worker's writer on the same host; `deadline` (seconds) makes it give up a proof sooner."""
+        daemon = daemon_for(self.host)
+        daemon.deadline = daemon.deadline if deadline is None else deadline
+        start = partial(helper_for, self.host)
+        return HostWriter(self.host.name, daemon=daemon, ledger=ledger or self.ledger, start_helper=start)
 
 
-def _host(protocol: Protocol, folder: Path, sshd: Sshd, *, client_port: int, web_port: int, timescale: float) -> Host:
+class Door(Shape):
+    """How a host is reached: sshd, or a box of the sandbox."""
+
+    @property
+    def port(self) -> int: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def key(self) -> Path: ...
+    @property
+    def known_hosts(self) -> Path: ...
+
+
+def _host(protocol: Protocol, folder: Path, sshd: Door, *, client_port: int, web_port: int, timescale: float) -> Host:
     multics = protocol == "multics"
     return Host.model_validate(
         {
@@ -144,33 +170,36 @@ def _host(protocol: Protocol, folder: Path, sshd: Sshd, *, client_port: int, web
             "state_dir": str(folder / "state"),
             "timezone": "UTC",
             "public": {"address": "127.0.0.1", "port": client_port},
-            "status": {"url": f"http://127.0.0.1:{web_port}", "user": "admin", "password": "statuspass"},
+            "status": {"url": f"http://127.0.0.1:{web_port}", "user": "admin", "password": STATUS_PASSWORD},
             "quiet_seconds": 3.0 * timescale if multics else 0.0,
             **({} if multics else {"groups": (1,)}),
         }
     )
 
 
-def _command(protocol: Protocol, folder: Path, *, client_port: int, web_port: int) -> list[str]:
-    if protocol == "multics":
+def _daemon(
+    host: Host, folder: Path, *, client_port: int, web_port: int, control: Path, timescale: Timescale
+) -> multics.MultiCS | oscam.OSCam:
+    if host.protocol == "multics":
         main = folder / "multics.cfg"
         main.write_text(
-            f"HTTP PORT: {web_port}\nHTTP USER: admin\nHTTP PASS: statuspass\nCCCAM PORT: {client_port}\n"
-            f'INCLUDE: "{folder / "Cccam.cfg"}"\n[P1]\n'
+            f"HTTP PORT: {web_port}\nHTTP USER: admin\nHTTP PASS: {STATUS_PASSWORD}\nCCCAM PORT: {client_port}\n"
+            f'INCLUDE: "{host.accounts_file}"\n[P1]\n'
         )
-        return ["-m", "twinline.sandbox.multics", "-C", str(main)]
+        return multics.MultiCS(multics.Options(main, timescale, control, folder / "daemon.log"))
     (folder / "oscam.conf").write_text(
         "[global]\nreload_useraccounts = 0\n\n"
-        f"[webif]\nhttpport = {web_port}\nhttpuser = admin\nhttppwd = statuspass\n\n[cccam]\nport = {client_port}\n"
+        f"[webif]\nhttpport = {web_port}\nhttpuser = admin\nhttppwd = {STATUS_PASSWORD}\n\n"
+        f"[cccam]\nport = {client_port}\n"
     )
-    return ["-m", "twinline.sandbox.oscam", "-c", str(folder), "--pidfile", str(folder / "oscam.pid")]
+    return oscam.OSCam(oscam.Options(folder, folder / "oscam.pid", timescale, control, folder / "daemon.log"))
 
 
 @asynccontextmanager
 async def run_lab(
-    protocol: Protocol, folder: Path, sshd: Sshd, *, timescale: float = 0.05, content: bytes | None = None
+    protocol: Protocol, folder: Path, sshd: Door, *, timescale: float = FAST, content: bytes | None = None
 ) -> AsyncGenerator[Lab]:
-    """Start a stand-in daemon on an accounts file with two accounts that are not ours."""
+    """Start a stand-in daemon, in this process, on an accounts file with two accounts that are not ours."""
     folder.mkdir(parents=True)
     client_port, web_port = free_port(), free_port()
     host = _host(protocol, folder, sshd, client_port=client_port, web_port=web_port, timescale=timescale)
@@ -178,21 +207,13 @@ async def run_lab(
     accounts.write_bytes(FOREIGN[protocol] if content is None else content)
     accounts.chmod(0o600)
     control = folder / "control"
-    daemon = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *_command(protocol, folder, client_port=client_port, web_port=web_port),
-        *("--timescale", str(timescale), "--control", str(control), "--log", str(folder / "daemon.log")),
-        stdout=asyncio.subprocess.PIPE,
-        preexec_fn=die_with_parent,
-    )
+    ports = {"client_port": client_port, "web_port": web_port}
+    daemon = _daemon(host, folder, **ports, control=control, timescale=Timescale(timescale))
     ledger = MemoryLedger()
     writer = writer_for(host, ledger)
+    await daemon.start()
     try:
-        assert daemon.stdout is not None
-        assert await daemon.stdout.readline() == b"ready\n"
         yield Lab(host, folder, accounts, client_port, control, ledger, writer, daemon)
     finally:
         await writer.close()
-        with contextlib.suppress(ProcessLookupError):
-            daemon.kill()
-        await daemon.wait()
+        await daemon.stop()

@@ -21,7 +21,7 @@ class Step:
     """
 
     group: Literal[0, 1]
-    image: bytes
+    image: bytes = field(repr=False)
     """The whole slot as it stands after this step; the engine writes only what differs."""
 
 
@@ -30,7 +30,7 @@ class Check:
     """A status page with the patterns that it must and must not show (searched with DOTALL)."""
 
     path: str
-    must: tuple[str, ...]
+    must: tuple[str, ...] = field(repr=False)
     must_not: tuple[str, ...] = ()
 
 

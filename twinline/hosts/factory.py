@@ -55,6 +55,7 @@ def setup_for(host: Host) -> HelperSetup:
         status_password=host.status.password.get_secret_value(),
         close_triggers=daemon.close_triggers,
         quiet_seconds=host.quiet_seconds,
+        record_width=host.record_width,
     )
 
 

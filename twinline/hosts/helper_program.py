@@ -9,6 +9,7 @@ The order of system calls in `apply` is the protocol that came through every cra
 """
 
 import base64
+import bisect
 import contextlib
 import ctypes
 import ctypes.util
@@ -38,6 +39,7 @@ VERSION = 1
 SETTLE_SECONDS = 0.010
 FALLOC_FL_KEEP_SIZE = 1
 STATUS_TIMEOUT = 10.0
+RELOAD_TIMEOUT = 60.0
 STATUS_CONNECTIONS = 4
 
 Json = Dict[str, Any]
@@ -65,6 +67,11 @@ def trouble_of(error: OSError, what: str) -> Trouble:
         errno.ELOOP: "unsafe_file",
     }
     return Trouble(codes.get(error.errno or 0, "io_error"), "%s: %s" % (what, os.strerror(error.errno or 0)))
+
+
+def no_answer(error: OSError) -> Trouble:
+    """Name what kept a status page from us; a time-out has no error number."""
+    return Trouble("status_unreachable", os.strerror(error.errno) if error.errno else "no answer in time")
 
 
 # --- frames -----------------------------------------------------------------------------------------
@@ -172,17 +179,15 @@ class Journal:
 
     def newest(self) -> Json:
         entries = [entry for entry in (load(path) for path in self.paths) if entry is not None]
-        empty: Json = {"seq": 0, "state": "applied", "token": [0, 0], "batch": "", "ops": []}
+        empty: Json = {"seq": 0, "state": "applied", "token": [0, 0], "batch": "", "ops": [], "records": []}
         return max(entries, key=lambda entry: entry["seq"], default=empty)
 
     def write(self, entry: Json) -> None:
         store(self.paths[int(entry["seq"]) % 2], entry)
 
     def forget_older(self, newest: Json) -> None:
-        """Clear the operations of the other slot: they hold passwords and are of no further use."""
-        other = load(self.paths[(int(newest["seq"]) + 1) % 2])
-        if other is not None and other["ops"]:
-            store(self.paths[(int(newest["seq"]) + 1) % 2], dict(other, ops=[]), durable=False)
+        """Clear the other slot, torn or not: it holds passwords and is of no further use."""
+        store(self.paths[(int(newest["seq"]) + 1) % 2], dict(newest, seq=int(newest["seq"]) - 1), durable=False)
 
 
 # --- the accounts file -------------------------------------------------------------------------------
@@ -237,32 +242,68 @@ def decode_ops(rows: List[Any]) -> List[Op]:
     return [(int(offset), to_bytes(old), to_bytes(new)) for offset, old, new in rows]
 
 
-def undone_groups(entry: Json, current: bytes) -> List[List[Op]]:
-    """What a crash left undone: operations whose place still holds the old or a torn mix of old and new.
+def spans_of(groups: List[List[Op]], width: int) -> List[Tuple[int, int]]:
+    """The stretches of whole records in which a plan changes something that was there before it."""
+    spans: List[Tuple[int, int]] = []
+    for offset, length in sorted((offset, len(new)) for group in groups for offset, old, new in group if old):
+        start, end = offset // width * width, -(-(offset + length) // width) * width
+        if spans and start < spans[-1][1]:
+            last_start, last_end = spans.pop()
+            spans.append((last_start, max(last_end, end)))
+        else:
+            spans.append((start, end))
+    return spans
 
-    Anything else there is a later operation's result or somebody's change, and is left alone.
+
+def undone_groups(entry: Json, current: bytes) -> List[List[Op]]:
+    """What a crash left undone: the rest of the writes of every record that stands as one of them left it.
+
+    A record that stands otherwise was changed by somebody else since, and none of its writes is done again: a
+    single byte of them could switch on what is no longer ours.
     """
     if entry["state"] != "pending":
         return []
     shadow = bytearray(current)
-    groups: List[List[Op]] = []
-    for rows in entry["ops"]:
-        undone: List[Op] = []
-        for offset, old, new in decode_ops(rows):
-            found = bytes(shadow[offset : offset + len(new)])
-            if found == new:
+    planned = [decode_ops(rows) for rows in entry["ops"]]
+    todo: Dict[Tuple[int, int], Op] = {}
+    inside: List[List[Tuple[Tuple[int, int], Op]]] = [[] for _ in entry["records"]]
+    starts = [int(start) for start, _ in entry["records"]]
+    for number, group in enumerate(planned):
+        for place, op in enumerate(group):
+            if op[1]:
+                inside[bisect.bisect_right(starts, op[0]) - 1].append(((number, place), op))
                 continue
-            appends = not old and new.startswith(found) and offset + len(found) == len(shadow)
-            torn = len(old) == len(new) == len(found) and all(
-                byte in (before, after)
-                for byte, before, after in zip(found, old, new)  # noqa: B905 - Python 3.7 has no strict
-            )
-            if appends or torn:
-                undone.append((offset, found, new))
-                shadow[offset : offset + len(new)] = new
-        if undone:
-            groups.append(undone)
-    return groups
+            found = bytes(shadow[op[0] : op[0] + len(op[2])])
+            if len(found) < len(op[2]) and op[2].startswith(found) and op[0] + len(found) == len(shadow):
+                todo[number, place] = (op[0] + len(found), b"", op[2][len(found) :])
+                shadow += op[2][len(found) :]
+    for (start, before), ops in zip(entry["records"], inside):  # noqa: B905 - Python 3.7 has no strict
+        states = [to_bytes(before)]
+        for _, (offset, _, new) in ops:
+            at = offset - start
+            states.append(states[-1][:at] + new + states[-1][at + len(new) :])
+        found = bytes(shadow[start : start + len(states[0])])
+        for key, (offset, _, new) in ops[stopped_at(states, found) :]:
+            todo[key] = (offset, bytes(shadow[offset : offset + len(new)]), new)
+            shadow[offset : offset + len(new)] = new
+    groups = [[todo[key] for key in sorted(todo) if key[0] == number] for number in range(len(planned))]
+    return [group for group in groups if group]
+
+
+def stopped_at(states: List[bytes], found: bytes) -> int:
+    """After how many of a record's writes it stands as found, a torn one not counted; all of them if after none."""
+    last = len(states) - 1
+    for count in range(last, -1, -1):
+        if found == states[count]:
+            return count
+    for count in range(last - 1, -1, -1):
+        before, after = states[count], states[count + 1]
+        if len(found) == len(before) and all(
+            byte in pair
+            for byte, *pair in zip(found, before, after)  # noqa: B905
+        ):
+            return count
+    return last
 
 
 def overlay(current: bytes, groups: List[List[Op]]) -> bytes:
@@ -271,6 +312,18 @@ def overlay(current: bytes, groups: List[List[Op]]) -> bytes:
         for offset, _, new in group:
             shadow[offset : offset + len(new)] = new
     return bytes(shadow)
+
+
+def records_in(fd: int, groups: List[List[Op]], width: int) -> List[Any]:
+    """The whole records that a plan changes, as they stand before it; what it appends first counts as standing."""
+    size = os.fstat(fd).st_size
+    appended = b"".join(new for group in groups for _, old, new in group if not old)
+    found: List[Any] = []
+    for start, end in spans_of(groups, width):
+        there = os.pread(fd, max(0, min(end, size) - start), start)
+        new = appended[max(0, start - size) : max(0, end - size)]
+        found.append([start, to_text(there + new)])
+    return found
 
 
 def verify(fd: int, recovered: Optional[bytes], groups: List[List[Op]]) -> None:
@@ -381,6 +434,7 @@ class Helper:
         self.lock_timeout: float = setup["lock_timeout"]
         self.quiet: float = setup["quiet_seconds"]
         self.close_triggers: bool = setup["close_triggers"]
+        self.width: int = setup["record_width"]
         self.pages = StatusPages(**setup["status"])
         self.make_folder()
         self.journal = Journal(self.folder)
@@ -461,10 +515,11 @@ class Helper:
                 current = read_all(fd)
             finally:
                 os.close(fd)
-            undone = undone_groups(self.journal.newest(), current)
+            entry = self.journal.newest()
+            undone = undone_groups(entry, current)
             return {
                 "signature": sign,
-                "recover": bool(undone),
+                "recover": entry["state"] == "pending",
                 "body": to_text(zlib.compress(overlay(current, undone), 1)),
             }
         finally:
@@ -508,16 +563,29 @@ class Helper:
                 undone = undone_groups(entry, current)
                 recovered = overlay(current, undone)
             verify(fd, recovered, groups)
+            todo = undone + [group for group in groups if group]
+            records = records_in(fd, todo, self.width)
         finally:
             os.close(fd)
-        todo = undone + [group for group in groups if group]
         if todo:
-            return True, self.write(request, entry, todo, sign)
-        if entry["state"] == "pending":
-            self.journal.write(dict(entry, seq=entry["seq"] + 1, state="applied", ops=[]))
+            return True, self.write(request, entry, todo, records, sign)
+        self.settle(entry, request["token"], "")
         return False, sign
 
-    def write(self, request: Json, entry: Json, todo: List[List[Op]], sign: List[int]) -> List[int]:
+    def settle(self, entry: Json, token: List[int], batch: str) -> None:
+        """Note that nothing is left to be done, and forget what was: it holds passwords."""
+        settled: Json = {
+            "seq": entry["seq"] + 1,
+            "state": "applied",
+            "token": token,
+            "batch": batch,
+            "ops": [],
+            "records": [],
+        }
+        self.journal.write(settled)
+        self.journal.forget_older(settled)
+
+    def write(self, request: Json, entry: Json, todo: List[List[Op]], records: List[Any], sign: List[int]) -> List[int]:
         """Journal, write every group in order, sync, close once; the close is what MultiCS waits for."""
         fd = open_accounts(self.accounts, os.O_RDWR)
         try:
@@ -532,6 +600,7 @@ class Helper:
                 "token": request["token"],
                 "batch": request["batch"],
                 "ops": [[[offset, to_text(old), to_text(new)] for offset, old, new in group] for group in todo],
+                "records": records,
             }
             try:
                 if request["kicks"]:
@@ -553,9 +622,7 @@ class Helper:
                 raise trouble_of(error, "writing the accounts file") from None
         finally:
             os.close(fd)
-        applied = dict(pending, seq=pending["seq"] + 1, state="applied", ops=[])
-        self.journal.write(applied)
-        self.journal.forget_older(applied)
+        self.settle(pending, request["token"], request["batch"])
         return sign
 
     def replace(self, request: Json) -> Json:
@@ -572,9 +639,7 @@ class Helper:
                 os.close(fd)
             if signature(info) != request["signature"] or undone_groups(entry, current):
                 raise Trouble("changed", "the accounts file is not the one that was read")
-            settled = dict(entry, seq=entry["seq"] + 1, state="applied", token=request["token"], batch="", ops=[])
-            self.journal.write(settled)
-            self.journal.forget_older(settled)
+            self.settle(entry, request["token"], "")
             try:
                 self.put_in_place(info, zlib.decompress(to_bytes(request["body"])))
             except OSError as error:
@@ -619,10 +684,14 @@ class Helper:
         if method == "close":
             os.close(open_accounts(self.accounts, os.O_WRONLY | os.O_APPEND))
         elif method == "get":
+            # OSCam answers when the reload is over, which takes seconds with thousands of accounts.
+            self.pages.timeout = RELOAD_TIMEOUT
             try:
                 code, _ = self.pages.get(trigger["path"])
             except OSError as error:
-                raise Trouble("status_unreachable", os.strerror(error.errno or 0)) from None
+                raise no_answer(error) from None
+            finally:
+                self.pages.timeout = STATUS_TIMEOUT
             if code == 401:
                 raise Trouble("status_refused", "the daemon refused our user or password")
         elif method == "signal":
@@ -657,6 +726,9 @@ class Helper:
 
     def prove(self, request: Json, triggered: bool) -> Json:
         """Ask the daemon again and again until it holds every change, or the time is up."""
+        if any(kick["begun"] for kick in self.owed_kicks()):
+            # Somebody died between off and on: that customer waits for nothing else.
+            self.carry_out_kicks([])
         started = boot_clock()
         end = time.monotonic() + request["deadline"]
         waiting: Dict[str, Json] = {probe["id"]: probe for probe in request["probes"]}
@@ -673,6 +745,7 @@ class Helper:
                 break
             time.sleep(pause)
             pause = min(pause * 1.5, 0.25)
+        self.pages.timeout = STATUS_TIMEOUT
         if triggered and request["probes"] and not waiting:
             self.note_proven(boot_clock() - started)
         self.carry_out_kicks(proven)
@@ -726,8 +799,8 @@ class Helper:
     def owe_kicks(self, kicks: List[Json]) -> None:
         """Remember the kicks of a batch before anything of it is written: a crash must not lose them."""
         newer = {kick["on"] for kick in kicks}
-        owed = [kick for kick in self.owed_kicks() if kick["on"] not in newer or kick["stage"] == "on"]
-        store_whole(self.path("kick"), {"kicks": owed + [dict(kick, stage="off") for kick in kicks]})
+        owed = [kick for kick in self.owed_kicks() if kick["on"] not in newer or kick["begun"]]
+        store_whole(self.path("kick"), {"kicks": owed + [dict(kick, begun=False) for kick in kicks]})
 
     def carry_out_kicks(self, proven: List[str]) -> None:
         """Close live sessions by switching the account off and on again, once the daemon holds the change.
@@ -756,12 +829,13 @@ class Helper:
             os.close(lock)
 
     def carry_out(self, kick: Json, owed: List[Json], seen: bool) -> bool:
-        if kick["stage"] == "off":
-            if not seen and not self.any_holds(kick["ready"]):
+        if not kick["begun"]:
+            if not seen and not self.any_holds([kick["ready"]]):
                 return False
-            kick["stage"] = "on"
+            kick["begun"] = True
             store_whole(self.path("kick"), {"kicks": owed})
-            self.pages.get(kick["off"])
+        # Off again even if somebody began before us: whether that came as far as the session, nobody knows.
+        self.pages.get(kick["off"])
         self.pages.get(kick["on"])
         return self.any_holds(kick["settled"])
 
@@ -776,7 +850,7 @@ class Helper:
         try:
             code, body = self.pages.get(request["path"])
         except OSError as error:
-            raise Trouble("status_unreachable", os.strerror(error.errno or 0)) from None
+            raise no_answer(error) from None
         if code == 401:
             raise Trouble("status_refused", "the daemon refused our user or password")
         return {"code": code, "found": re.findall(request["pattern"], body.decode("latin-1"))}

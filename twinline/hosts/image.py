@@ -19,8 +19,8 @@ class Op:
     """Bytes to write at an offset, and the bytes expected there; nothing expected means an append."""
 
     offset: int
-    old: bytes
-    new: bytes
+    old: bytes = field(repr=False)
+    new: bytes = field(repr=False)
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Image:
 
     def relayout(self) -> bytes | None:
         """The whole file with our strays in slots, if this daemon wants it that way and there are any."""
-        return self.daemon.relayout(bytes(self.data)) if self.strays and self.daemon.may_replace else None
+        return self.daemon.relayout(bytes(self.data)) if self.strays else None
 
     def parked(self) -> list[str]:
         """Usernames whose slot holds a record that is off."""
@@ -77,7 +77,8 @@ class Image:
         for half in halves:
             if half.username in self.foreign:
                 plan.conflicts.append(half.line_id)
-                continue
+                if half.wanted is Wanted.PRESENT:
+                    continue
             try:
                 self._plan_half(plan, half)
             except ValueError:
@@ -111,31 +112,33 @@ class Image:
         width = self.daemon.width
         last_line = bytes(self.data[self.data.rfind(b"\n", 0, size - 1) + 1 :]) if size else b""
         begin = b"" if not size or last_line.endswith(b"\n") else b"\n"
-        # A backslash at the end of somebody's last line would join our first record to it.
-        joins = last_line.rstrip(b" \t\r\n").endswith(b"\\")
         missing = -(size + len(begin)) % width
-        if not missing and joins:
+        if not missing and b"\\" in last_line:
+            # A backslash that ends somebody's last line, a comment behind it or not, would join our first record to it.
             missing = width
         return begin + (self.daemon.filler(missing) if missing else b"")
 
     def _plan_half(self, plan: Plan, half: Half) -> None:
+        present = half.wanted is Wanted.PRESENT
         offset = self.slots.get(half.username)
-        if offset is None and half.wanted is Wanted.PRESENT:
-            steps = self.daemon.steps(self.daemon.free_slot(), half)
+        slot = self.daemon.free_slot() if offset is None else self._slot(offset)
+        steps = self.daemon.steps(slot, half)
+        strays = self.strays.pop(half.username, [])
+        fresh_password = self.daemon.password_in(slot) not in (None, half.password) or any(
+            stray.live and half.password.encode() not in self.data[stray.start : stray.end] for stray in strays
+        )
+        if offset is None and present:
             offset = self.free.pop()
             self.slots[half.username] = offset
+        if offset is not None:
             self._take(plan, offset, steps)
-        elif offset is not None:
-            before = self.daemon.password_in(self._slot(offset))
-            self._take(plan, offset, self.daemon.steps(self._slot(offset), half))
-            kick = self.daemon.kick(half) if before not in (None, half.password) else None
-            if kick is not None and half.wanted is Wanted.PRESENT:
-                plan.kicks[half.line_id] = kick
-        group = 1 if half.wanted is Wanted.PRESENT else 0
-        for stray in self.strays.pop(half.username, []):
+        for stray in strays:
             mended = self.daemon.mend(bytes(self.data), stray)
             if mended is not None:
-                self._write(plan, group, stray.start, bytes(self.data[stray.start : stray.end]), mended)
+                self._write(plan, int(present), stray.start, bytes(self.data[stray.start : stray.end]), mended)
+        kick = self.daemon.kick(half) if fresh_password and present else None
+        if kick is not None:
+            plan.kicks[half.line_id] = kick
 
     def _scrub(self, plan: Plan, username: str) -> None:
         offset = self.slots[username]

@@ -29,8 +29,11 @@ from twinline.hosts.ports import Half, Wanted
 READ_BUFFER = 10_238
 """Bytes that the daemon takes as one line; the rest is parsed as a line of its own."""
 
-BLANKS = b" \t\r\n"
+USER_BUFFER = 64
+BLANKS = b" \t"
+LINE_END = b" \t\r\n"
 FREE = b"#~"
+FAR_YEAR = b"9999"
 
 _RECORD = re.compile(
     rf"(?P<switch>[F#]): (?P<user>{USERNAME}) (?P<password>{SAFE_PASSWORD}) 0 "
@@ -67,19 +70,24 @@ class _Line:
 
 def _lines(data: bytes) -> Iterator[_Line]:
     """Logical lines: cut at NUL and at `#`, trailing blanks off, joined where a backslash ends them."""
-    position = 0
-    while position < len(data):
-        start = position
-        parts: list[bytes] = []
-        while position < len(data):
-            newline = data.find(b"\n", position, position + READ_BUFFER)
-            stop = newline + 1 if newline >= 0 else min(position + READ_BUFFER, len(data))
-            text = data[position:stop].split(b"\0", 1)[0].split(b"#", 1)[0].rstrip(BLANKS)
-            position = stop
-            parts.append(text.removesuffix(b"\\"))
-            if not text.endswith(b"\\"):
-                break
-        yield _Line(start, position, b"".join(parts), len(parts))
+    end = 0
+    while end < len(data):
+        start = end
+        end, text = _physical(data, start)
+        count = 1
+        while text.endswith(b"\\"):
+            # What is joined is looked at again, so a backslash that shows up behind it joins too.
+            end, following = _physical(data, end)
+            text = (text[:-1] + following).rstrip(LINE_END)
+            count += 1
+        yield _Line(start, end, text, count)
+
+
+def _physical(data: bytes, start: int) -> tuple[int, bytes]:
+    """Where one read of the daemon ends, and what it leaves of it."""
+    newline = data.find(b"\n", start, start + READ_BUFFER)
+    end = newline + 1 if newline >= 0 else min(start + READ_BUFFER, len(data))
+    return end, data[start:end].split(b"\0", 1)[0].split(b"#", 1)[0].rstrip(LINE_END)
 
 
 class _Words:
@@ -103,6 +111,11 @@ class _Words:
         while self.at < len(self.text) and self.text[self.at] not in BLANKS + stop:
             self.at += 1
         return self.text[begin : self.at]
+
+    def number(self) -> None:
+        self.skip()
+        while self.text[self.at : self.at + 1].isdigit():
+            self.at += 1
 
     def until(self, stop: bytes) -> bytes:
         begin = self.at
@@ -131,17 +144,14 @@ def _information(words: _Words) -> tuple[tuple[bytes, bytes], ...]:
     if words.peek().isdigit():
         return ()
     found: list[tuple[bytes, bytes]] = []
-    while words.at < len(words.text) and words.peek() not in (b"}", b""):
-        if words.peek() == b";":
-            words.at += 1
-            continue
-        mark = words.at
-        name = words.word(b"=;}:")
+    while words.peek() not in (b"}", b""):
+        name = words.word(b"=;}")
         if words.peek() != b"=":
-            words.at = mark
             break
         words.at += 1
         found.append((name, words.until(b";}")))
+        if words.peek() == b";":
+            words.at += 1
     return tuple(found)
 
 
@@ -160,8 +170,11 @@ def parse(data: bytes) -> list[Account]:
             server = ports + 1
         elif keyword in (b"F", b"CCCAM USER"):
             user, password = words.word(), words.word()
-            while words.peek().isdigit():
-                words.word(b"{")
+            for _ in ("downhops", "uphops"):
+                words.number()
+            if len(user) >= USER_BUFFER:
+                # The name runs over its buffer, and the password is then written over its end.
+                user = user[:USER_BUFFER] + password
             accounts.append(Account(line.start, line.end, user, password, _information(words), server))
     return accounts
 
@@ -179,6 +192,17 @@ def end_hour(ends_at: datetime, zone: ZoneInfo) -> str:
     while label.replace(tzinfo=zone, fold=0).astimezone(UTC) < ends_at:
         label += timedelta(hours=1)
     return label.strftime("%Y-%m-%d %H")
+
+
+def _off(record: bytes) -> bytes:
+    return b"#" + record[1:]
+
+
+def _span(record: bytes, part: str) -> tuple[int, int]:
+    match = _RECORD.fullmatch(record)
+    if match is None:
+        raise ValueError("not a record of ours")
+    return match.span(part)
 
 
 class MultiCS:
@@ -201,11 +225,13 @@ class MultiCS:
         found = Survey()
         for account in parse(data):
             name = account.user.decode("latin-1")
+            ours = re.fullmatch(MARK.encode(), account.value(b"rev") or b"") and re.fullmatch(USERNAME, name)
             if self._is_slot(data, account.start, account.end) and name not in found.slots:
                 found.slots[name] = account.start
-            elif re.fullmatch(MARK.encode(), account.value(b"rev") or b"") and re.fullmatch(USERNAME, name):
+            elif ours and b"\n" not in data[account.start : account.end - 1]:
                 found.strays.append(Stray(name, account.start, account.end, live=True))
             else:
+                # A record that a backslash joined with the next line is no longer ours alone.
                 found.foreign.add(name)
         for line in _lines(data):
             if line.text or line.physical > 1 or data[line.start : line.start + 1] != b"#":
@@ -237,11 +263,11 @@ class MultiCS:
         """A comment line of exactly this length."""
         return b"\n" if length == 1 else b"#".ljust(length - 1) + b"\n"
 
-    def _record(self, half: Half, switch: str) -> bytes:
+    def _record(self, half: Half) -> bytes:
         if half.ends_at is None:
             raise ValueError("a record needs an end date")
         end = end_hour(half.ends_at, self.zone)
-        text = f"{switch}: {half.username} {half.password} 0 {{ enddate={end}; rev={half.mark} }}"
+        text = f"F: {half.username} {half.password} 0 {{ enddate={end}; rev={half.mark} }}"
         image = text.encode("ascii").ljust(self.width - 1) + b"\n"
         if _RECORD.fullmatch(image) is None or len(image) != self.width:
             raise ValueError(
@@ -250,42 +276,47 @@ class MultiCS:
         return image
 
     def steps(self, slot: bytes, half: Half) -> Sequence[Step]:
-        """Bodies while the slot is a comment or with the old mark, then the mark or the first byte."""
-        live = slot.startswith(b"F")
-        if half.wanted is Wanted.ABSENT:
-            return [Step(0, b"#" + slot[1:])] if live else []
-        if half.wanted is Wanted.BLOCKED:
-            if slot == self.free_slot():
-                return []
-            steps = [Step(0, b"#" + slot[1:])] if live else []
-            return [*steps, Step(1, self._record(half, "#"))]
-        wanted = self._record(half, "F")
-        if not live:
-            return [Step(0, b"#" + wanted[1:]), Step(1, wanted)]
+        """Off at once; everything else while the slot is a comment or can only end later, and the mark last."""
+        held = _RECORD.fullmatch(slot)
+        if half.wanted is not Wanted.PRESENT:
+            off = [Step(0, _off(slot))] if slot.startswith(b"F") else []
+            marked = half.wanted is Wanted.BLOCKED and held is not None
+            return [*off, Step(1, self._marked(_off(slot), half.mark))] if marked else off
+        wanted = self._record(half)
         if slot == wanted:
             return []
-        at, old_mark = self._mark_in(slot)
-        new_at, _ = self._mark_in(wanted)
-        if at == new_at and len(old_mark) == len(half.mark):
-            return [Step(0, wanted[:at] + old_mark + wanted[at + len(old_mark) :]), Step(1, wanted)]
-        # The revision grew by a digit, so the tail of the record moves: body and mark are one write.
-        return [Step(1, wanted)]
+        if held is None or held["switch"] == b"#":
+            return [Step(0, _off(wanted)), Step(1, wanted)]
+        if held["password"] != half.password.encode():
+            # Who is logged in has to go anyway, and nobody may log in with a mixture of both passwords.
+            return [Step(0, _off(slot)), Step(0, _off(wanted)), Step(1, wanted)]
+        return [*self._new_end(slot, wanted), Step(1, wanted)]
 
     @staticmethod
-    def _mark_in(record: bytes) -> tuple[int, bytes]:
-        match = _RECORD.fullmatch(record)
-        if match is None:
-            raise ValueError("not a record of ours")
-        return match.start("mark"), match["mark"]
+    def _new_end(slot: bytes, wanted: bytes) -> Sequence[Step]:
+        """The year goes first to 9999 and last to what is wanted: whatever stands in between ends nobody too early."""
+        begin, end = _span(slot, "end")
+        date = wanted[begin:end]
+        if slot[begin:end] == date:
+            return []
+        far = slot[:begin] + FAR_YEAR + slot[begin + len(FAR_YEAR) :]
+        dated = slot[:begin] + FAR_YEAR + date[len(FAR_YEAR) :] + slot[end:]
+        return [Step(0, far), Step(0, dated), Step(0, slot[:begin] + date + slot[end:])]
+
+    def _marked(self, slot: bytes, mark: str) -> bytes:
+        begin, end = _span(slot, "mark")
+        tail = slot[end:].rstrip()
+        return (slot[:begin] + mark.encode() + tail).ljust(self.width - 1) + b"\n"
 
     def scrub(self, slot: bytes) -> Sequence[Step]:
         """A comment all the way: it starts with `#` before and after."""
         return [Step(0, self.free_slot())] if slot.startswith(b"#") else []
 
     def mend(self, data: bytes, stray: Stray) -> bytes | None:
-        """The stray as comment lines of the same lengths, without its contents."""
-        lines = data[stray.start : stray.end].split(b"\n")
-        return b"\n".join(b"#".ljust(len(line)) if line else line for line in lines)
+        """The stray as a comment of the same length, without its contents."""
+        line = data[stray.start : stray.end]
+        newline = b"\n" if line.endswith(b"\n") else b""
+        return b"#".ljust(len(line) - len(newline)) + newline
 
     def relayout(self, data: bytes) -> bytes | None:
         """Never: the daemon watches the inode, so strays are mended one by one."""

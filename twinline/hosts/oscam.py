@@ -8,7 +8,7 @@ its last line, `disabled = 0`, is live, because the last value of a key wins.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -31,6 +31,7 @@ READ_BUFFER = 16_383
 """Bytes that the daemon takes as one line; the rest is parsed as a line of its own."""
 
 NAME_BUFFER = 63
+SHORTEST_LINE = 3
 BLANKS = b" \t\r\n"
 
 
@@ -87,15 +88,20 @@ def _unique(value: bytes, accounts: Sequence[Account]) -> bytes:
     return value
 
 
+def _is_header(text: bytes) -> bool:
+    return text.startswith(b"[") and text.endswith(b"]")
+
+
 def parse(data: bytes) -> list[Account]:
     """Every account that the daemon would load from these bytes, in its own order."""
     accounts: list[Account] = []
+    names = {b""}
     reading = False
     for line in _lines(data):
         text = line.text
-        if len(text) < 3 or text.startswith(b"#"):
+        if len(text) < SHORTEST_LINE or text.startswith(b"#"):
             continue
-        if text.startswith(b"[") and text.endswith(b"]"):
+        if _is_header(text):
             accounts.append(Account(line.start, line.end, pieces=[(line.start, line.end)]))
             reading = text.lower() == b"[account]"
             continue
@@ -107,7 +113,9 @@ def parse(data: bytes) -> list[Account]:
         name, value = text.split(b"=", 1)
         name, value = _trim(name).lower(), _trim(value)
         if name == b"user":
-            wanted = _unique(value, accounts)
+            # Comparing with every account is for the rare case only: it is quadratic, as in the daemon.
+            wanted = _unique(value, accounts) if value in names else value
+            names.add(wanted[:NAME_BUFFER])
             account.renamed = wanted != value
             account.user = wanted[:NAME_BUFFER]
         elif name == b"pwd":
@@ -120,14 +128,25 @@ def parse(data: bytes) -> list[Account]:
 
 
 def end_day(ends_at: datetime, zone: ZoneInfo) -> str:
-    """`expdate` for an end: the local day that contains it; the daemon serves through 23:59:59 of that day."""
-    return local(ends_at, zone).strftime("%Y-%m-%d")
+    """`expdate` for an end: the local day that contains it; the daemon serves through 23:59:59 of that day.
+
+    Where clocks go back at midnight that second comes twice, and the day counts only if the first one is not too early.
+    """
+    return _end_date(ends_at, zone).strftime("%Y-%m-%d")
 
 
 def shown_day(ends_at: datetime, zone: ZoneInfo) -> str:
     """The same day as the API prints it, which is the UTC day of its last second."""
-    last = datetime.combine(local(ends_at, zone).date(), time(23, 59, 59), tzinfo=zone)
-    return last.astimezone(UTC).strftime("%Y-%m-%d")
+    return _last_second(_end_date(ends_at, zone), zone).strftime("%Y-%m-%d")
+
+
+def _end_date(ends_at: datetime, zone: ZoneInfo) -> date:
+    day = local(ends_at, zone).date()
+    return day if ends_at <= _last_second(day, zone) + timedelta(seconds=1) else day + timedelta(days=1)
+
+
+def _last_second(day: date, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, time(23, 59, 59), tzinfo=zone).astimezone(UTC)
 
 
 USER_WIDTH = 20
@@ -141,12 +160,16 @@ class _Form:
 
     kind: Literal["free", "off", "on"]
     user: str = "~" * USER_WIDTH
-    passwords: tuple[str, str] = ("~", "~")
+    passwords: tuple[str, str] = field(default=("~", "~"), repr=False)
     second_password: bool = False
     """Whether the second `pwd` line is live and so overrules the first; the same for the date below."""
     ends: tuple[str, str] = ("2000-01-01", "2000-01-01")
     second_end: bool = False
     mark: str = "~"
+
+    @property
+    def revision(self) -> int:
+        return int(self.mark.split("-")[0])
 
     @property
     def password(self) -> str:
@@ -199,7 +222,7 @@ class OSCam:
     def _render(self, form: _Form) -> bytes:
         head = "#[account] disabled = 1\n" if form.kind == "free" else " [account]\ndisabled = 1\n"
         body = head + "".join(f"{switch}{text}\n" for switch, text in self._rows(form))
-        return (body + "#").encode("ascii").ljust(self.width - 1) + b"\n"
+        return (body + "#").encode("latin-1").ljust(self.width - 1) + b"\n"
 
     def _template(self) -> str:
         return (
@@ -235,27 +258,37 @@ class OSCam:
 
     def survey(self, data: bytes) -> Survey:
         """Find our slots, free slots, strays of ours, and the names of everybody else."""
-        found = Survey()
+        found = Survey(free=self._free_offsets(data))
         for account in parse(data):
-            name = account.user.decode("latin-1")
-            form = self._read(data[account.start : account.start + self.width])
-            if form is not None and account.start % self.width == 0 and name == form.user and name not in found.slots:
-                found.slots[name] = account.start
-            elif re.fullmatch(MARK.encode(), account.values.get(b"description", b"")) and re.fullmatch(
-                USERNAME, name.removesuffix("_x")
-            ):
-                live = account.disabled == 0
-                found.strays.append(Stray(name.removesuffix("_x"), account.start, account.end, live))
+            form = self._in_place(data, account)
+            if form is not None and account.start % self.width == 0 and form.user not in found.slots:
+                found.slots[form.user] = account.start
+            elif (moved := self._form_of(account)) is not None:
+                found.strays.append(Stray(moved.user, account.start, account.end, moved.kind == "on"))
             else:
-                found.foreign.add(name)
-        free = self.free_slot()
-        taken = set(found.slots.values())
-        found.free = [
-            offset
-            for offset in range(0, len(data) - self.width + 1, self.width)
-            if offset not in taken and data.startswith(free, offset) and _starts_line(data, offset)
-        ]
+                found.foreign.add(account.user.decode("latin-1"))
         return found
+
+    def _in_place(self, data: bytes, account: Account) -> _Form | None:
+        """The slot that an account fills exactly; None if it has keys behind it, which somebody else added."""
+        end = account.start + self.width
+        return self._read(data[account.start : end]) if account.end <= end else None
+
+    def _free_offsets(self, data: bytes) -> list[int]:
+        """Free slots that a section may fill: keys behind one would fall to it, and away from the account above."""
+        free = self.free_slot()
+        found: list[int] = []
+        waiting: list[int] = []
+        for line in _lines(data):
+            if line.start % self.width == 0 and data.startswith(free, line.start) and _starts_line(data, line.start):
+                waiting.append(line.start)
+            elif len(line.text) >= SHORTEST_LINE and not line.text.startswith(b"#"):
+                if _is_header(line.text):
+                    found += waiting
+                    waiting = []
+                elif b"=" in line.text:
+                    waiting = []
+        return found + waiting
 
     # -- writing
 
@@ -279,19 +312,25 @@ class OSCam:
     def steps(self, slot: bytes, half: Half) -> Sequence[Step]:
         """Values while the account is off or in the line that does not count, then mark and commit byte."""
         form = self._read(slot)
-        if half.wanted is Wanted.ABSENT or (half.wanted is Wanted.BLOCKED and form is None):
-            return [] if form is None or form.kind == "off" else [Step(0, self._render(replace(form, kind="off")))]
+        if half.wanted is not Wanted.PRESENT:
+            return self._switched_off(form, half)
         wanted = self._form_for(half)
         off = replace(wanted, kind="off")
         if form is None:
             return [Step(0, self._render(off)), Step(1, self._render(wanted))]
-        if half.wanted is Wanted.BLOCKED:
-            form = replace(form, kind="off")
-            return [Step(0, self._render(form)), Step(1, self._render(replace(form, mark=half.mark)))]
         if form.kind == "off":
             body = Step(0, self._render(replace(off, mark=form.mark)))
             return [body, Step(1, self._render(off)), Step(1, self._render(wanted))]
         return self._live_change(form, wanted)
+
+    def _switched_off(self, form: _Form | None, half: Half) -> Sequence[Step]:
+        if form is None:
+            return []
+        off = replace(form, kind="off")
+        steps = [Step(0, self._render(off))] if form.kind == "on" else []
+        if half.wanted is Wanted.BLOCKED:
+            steps.append(Step(1, self._render(replace(off, mark=half.mark))))
+        return steps
 
     def _live_change(self, form: _Form, wanted: _Form) -> Sequence[Step]:
         """New values go into the line that does not count; one byte then switches over."""
@@ -332,16 +371,16 @@ class OSCam:
         if not found.strays:
             return None
         accounts = {account.start: account for account in parse(data)}
-        gone: list[tuple[int, int]] = [(offset, offset + self.width) for offset in found.free]
-        slots: list[bytes] = []
-        for offset in found.slots.values():
-            gone.append((offset, offset + self.width))
-            slots.append(data[offset : offset + self.width])
-        for stray in found.strays:
-            gone.extend(accounts[stray.start].pieces)
-            form = self._form_of(accounts[stray.start], stray)
-            if form is not None and stray.username not in found.slots:
-                slots.append(self._render(form))
+        gone = [(at.start(), at.end()) for at in re.finditer(rb"(?m)^" + re.escape(self.free_slot()), data)]
+        best: dict[str, _Form] = {}
+        for start in sorted([*found.slots.values(), *(stray.start for stray in found.strays)]):
+            account = accounts[start]
+            gone += account.pieces
+            if self._read(data[start : start + self.width]) is not None:
+                gone.append((start, start + self.width))
+            form = self._in_place(data, account) or self._form_of(account)
+            if form is not None and (form.user not in best or form.revision > best[form.user].revision):
+                best[form.user] = form
         rest = bytearray()
         position = 0
         for start, end in sorted(gone):
@@ -351,15 +390,17 @@ class OSCam:
         if rest and not rest.endswith(b"\n"):
             rest += b"\n"
         gap = -len(rest) % self.width
-        return bytes(rest) + (self.filler(gap) if gap else b"") + b"".join(slots)
+        slots = b"".join(self._render(form) for form in best.values())
+        return bytes(rest) + (self.filler(gap) if gap else b"") + slots
 
-    def _form_of(self, account: Account, stray: Stray) -> _Form | None:
-        """The stray's values as a slot; None if they became what no slot may hold, and the next batch adds it anew."""
+    def _form_of(self, account: Account) -> _Form | None:
+        """An account's values as a slot; None if it does not bear our mark, or holds what no slot may hold."""
+        # A later account of a name was renamed on loading.
+        user = re.sub("(_x)+$", "", account.user.decode("latin-1"))
         end = account.values.get(b"expdate", b"").decode("latin-1")
         password = account.password.decode("latin-1")
-        mark = account.values[b"description"].decode("latin-1")
-        kind: Literal["on", "off"] = "on" if stray.live else "off"
-        form = _Form(kind, stray.username, (password, "~"), False, (end, end), False, mark)
+        mark = account.values.get(b"description", b"").decode("latin-1")
+        form = _Form("off" if account.disabled else "on", user, (password, "~"), False, (end, end), False, mark)
         return form if self._read(self._render(form)) == form else None
 
     def mend(self, data: bytes, stray: Stray) -> bytes | None:

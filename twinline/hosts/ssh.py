@@ -10,7 +10,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,10 @@ class HelperSetup:
     status_url: str
     status_auth: str
     status_user: str
-    status_password: str
+    status_password: str = field(repr=False)
     close_triggers: bool
     quiet_seconds: float
+    record_width: int
     lock_timeout: float = 10.0
 
     def as_request(self) -> dict[str, Any]:
@@ -65,6 +66,7 @@ class HelperSetup:
             "lock_timeout": self.lock_timeout,
             "quiet_seconds": self.quiet_seconds,
             "close_triggers": self.close_triggers,
+            "record_width": self.record_width,
             "status": {
                 "url": self.status_url,
                 "auth": self.status_auth,
@@ -171,12 +173,13 @@ async def start_helper(access: SshAccess, setup: HelperSetup) -> Helper:
     """Connect, send the helper program and introduce ourselves; raises the HostError that kept us from it."""
     connection = await connect(access)
     try:
-        process = await connection.create_process(BOOTSTRAP, encoding=None)
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            process = await connection.create_process(BOOTSTRAP, encoding=None)
         helper = Helper(connection, process)
         source = helper_source()
         process.stdin.write(f"{len(source)}\n".encode() + source)
         helper.hello = await helper.ask("hello", {"setup": setup.as_request()})
-    except asyncssh.Error as error:
+    except (asyncssh.Error, OSError, TimeoutError) as error:
         connection.close()
         raise HelperFailed(f"no session on {access.address} ({type(error).__name__})") from None
     except BaseException:

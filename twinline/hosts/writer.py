@@ -10,10 +10,10 @@ import logging
 import uuid
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from twinline.hosts.daemon import Check, Daemon
+from twinline.hosts.daemon import Check, Daemon, Kick
 from twinline.hosts.errors import HelperFailed, HostError, NotProven, RecordConflict, StatusTrouble
 from twinline.hosts.image import Image, Plan
 from twinline.hosts.ports import Batch, Half, HostLedger, Proven, Token, Wanted
@@ -30,12 +30,6 @@ PROOF_TRIES = 4
 class _Waiter:
     revision: int
     answer: "asyncio.Future[Proven]"
-
-
-@dataclass
-class _Outcome:
-    proven: list[Proven]
-    failed: dict[str, HostError]
 
 
 class HostWriter:
@@ -71,32 +65,41 @@ class HostWriter:
         return await answer
 
     async def close(self) -> None:
-        """Stop after what is under way on the host, and end the connection."""
+        """Stop, and end the connection; what is under way on the host ends well there or is recovered later."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        for waiting in self._waiters.values():
+            for waiter in waiting:
+                waiter.answer.cancel()
+        self._waiters.clear()
         await self._drop_helper()
 
     # -- the loop
 
     async def _work(self) -> None:
         while self._waiters or self._scrub:
-            lines = list(self._waiters)
-            self._woken.clear()
             try:
-                await self._quiet(interruptible=not lines)
-                if lines:
-                    await self._batch()
-                elif not self._waiters:
-                    await self._tidy()
-            except HostError as error:
-                await self._drop_helper()
-                await self._fail(lines, error)
-            except Exception as error:
+                await self._round()
+            except Exception as error:  # noqa: BLE001 - whatever keeps the ledger away: nobody may wait for ever
+                log.warning("writer interrupted", extra={"host": self.host, "error": type(error).__name__})
+                self._scrub.clear()
                 await self._drop_helper()
                 self._answer_all(list(self._waiters), error)
-                raise
+
+    async def _round(self) -> None:
+        lines = list(self._waiters)
+        self._woken.clear()
+        try:
+            await self._quiet(interruptible=not lines)
+            if lines:
+                await self._batch()
+            elif not self._waiters:
+                await self._tidy()
+        except HostError as error:
+            await self._drop_helper()
+            await self._fail(lines, error)
 
     async def _quiet(self, *, interruptible: bool) -> None:
         """Wait out the time in which the daemon would miss a trigger; what arrives meanwhile joins the batch."""
@@ -109,25 +112,31 @@ class HostWriter:
 
     async def _batch(self) -> None:
         helper = await self._connected()
+        waiting = {line_id: max(waiter.revision for waiter in each) for line_id, each in self._waiters.items()}
         batch = await self._ledger.open_batch(self.host, BATCH_LIMIT)
         if batch.halves:
-            outcome = await self._carry_out(helper, batch)
-            await self._ledger.close_batch(self.host, batch.token, outcome.proven)
-            self._scrub |= self._freed(batch, outcome)
-            for proven in outcome.proven:
-                self._answer(proven)
-            for line_id, error in outcome.failed.items():
+            for line_id, error in (await self._carry_out(helper, batch)).items():
                 await self._fail([line_id], error)
         # Whoever still waits was proven by somebody else, or was taken too late for this batch.
+        taken = {half.line_id for half in batch.halves}
         for line_id in list(self._waiters):
             known = await self._ledger.proven_revision(line_id, self.host)
-            if known is not None:
-                self._answer(known)
+            if known is None:
+                self._answer_all([line_id], ValueError(f"line {line_id} has no half on {self.host}"))
+                continue
+            self._answer(known)
+            full = len(batch.halves) == BATCH_LIMIT
+            if not full and line_id not in taken and known.revision < waiting.get(line_id, 0):
+                # A ledger that was set back: asking it again and again would never end.
+                self._answer_all([line_id], ValueError(f"line {line_id} has no revision {waiting[line_id]}"))
 
-    @staticmethod
-    def _freed(batch: Batch, outcome: _Outcome) -> set[str]:
-        absent = {proven.line_id for proven in outcome.proven if proven.wanted is Wanted.ABSENT}
-        return {half.username for half in batch.halves if half.line_id in absent}
+    async def _record(self, batch: Batch, proven: Sequence[Proven]) -> None:
+        """Note what was proven and wake who waits for it; what is not proven yet keeps nobody else waiting."""
+        await self._ledger.close_batch(self.host, batch.token, proven)
+        names = {half.line_id: half.username for half in batch.halves}
+        self._scrub |= {names[one.line_id] for one in proven if one.wanted is Wanted.ABSENT}
+        for one in proven:
+            self._answer(one)
 
     async def _tidy(self) -> None:
         """Scrub freed slots of their secrets while nobody waits; what fails is found again with the next connection."""
@@ -184,81 +193,74 @@ class HostWriter:
             answer = await helper.ask("read")
             data = zlib.decompress(decode(answer["body"]))
             image = Image(self._daemon, data, answer["signature"], recover=answer["recover"])
-            better = None if image.recover else image.relayout()
+            better = image.relayout()
             if better is None:
                 break
             with contextlib.suppress(Changed):
-                await helper.ask(
-                    "replace",
-                    {
-                        "token": [token.epoch, token.number],
-                        "signature": image.signature,
-                        "body": encode(zlib.compress(better, 1)),
-                    },
-                )
+                await self._lay_out(helper, token, image, better)
         else:
             raise HelperFailed("somebody else keeps changing the accounts file")
         self._scrub |= await self._ledger.absent_usernames(self.host, image.parked())
         self._image = image
         return image
 
-    async def _carry_out(self, helper: Helper, batch: Batch) -> _Outcome:
+    async def _lay_out(self, helper: Helper, token: Token, image: Image, better: bytes) -> None:
+        """Put the new layout in place; a batch that was cut short has to be completed in the old one first."""
+        if image.recover:
+            await self._ask(helper, "apply", token, (), 0.0, trigger=False, extra=_edit(image, Plan(), []))
+            return
+        body = {"token": _as_list(token), "signature": image.signature, "body": encode(zlib.compress(better, 1))}
+        await helper.ask("replace", body)
+
+    async def _carry_out(self, helper: Helper, batch: Batch) -> dict[str, HostError]:
+        """Bring a whole batch about; by line id, why a half could not be proven."""
         for _ in range(TRIES_AGAINST_CHANGE):
             image = await self._read(helper, batch.token)
             plan = image.plan(batch.halves, self._scrub)
-            outcome = _Outcome(
-                [], {line: _conflict() for line in plan.conflicts} | {line: _unsafe() for line in plan.unsafe}
-            )
-            halves = [half for half in batch.halves if half.line_id not in outcome.failed]
+            failed = {line: _conflict() for line in plan.conflicts} | {line: _unsafe() for line in plan.unsafe}
+            halves = [half for half in batch.halves if half.line_id not in failed]
             try:
-                await self._commit(helper, batch.token, image, plan, halves=halves, outcome=outcome)
+                return failed | await self._commit(helper, batch, image, plan, halves)
             except Changed:
                 self._image = None
-                continue
-            self._scrub.clear()
-            return outcome
         raise HelperFailed("somebody else keeps changing the accounts file")
 
     async def _commit(
-        self, helper: Helper, token: Token, image: Image, plan: Plan, *, halves: Sequence[Half], outcome: _Outcome
-    ) -> None:
+        self, helper: Helper, batch: Batch, image: Image, plan: Plan, halves: Sequence[Half]
+    ) -> dict[str, HostError]:
         """Write the plan if there is anything to write, then have the daemon prove every half."""
-        probes = {half.line_id: {"id": half.line_id, "checks": self._checks(half)} for half in halves}
+        probes = {half.line_id: {"id": half.line_id, "checks": checks_of(self._daemon, half)} for half in halves}
         waiting = {half.line_id: half for half in halves}
         deadline = self._daemon.deadline
         if not plan.empty or image.recover:
-            request: dict[str, Any] = {
-                "batch": uuid.uuid4().hex,
-                "signature": image.signature,
-                "groups": [[[op.offset, encode(op.old), encode(op.new)] for op in group] for group in plan.groups],
-                "kicks": [
-                    {
-                        "id": line_id,
-                        "off": kick.off,
-                        "on": kick.on,
-                        "ready": probes[line_id]["checks"],
-                        "enabled": [_as_request(kick.enabled)],
-                    }
-                    for line_id, kick in plan.kicks.items()
-                ],
-            }
+            kicks = [
+                kick_of(self._daemon, half, plan.kicks[half.line_id]) for half in halves if half.line_id in plan.kicks
+            ]
             # The picture already shows what is being written; until the host says so it must not be trusted.
             self._image = None
-            answer = await self._ask(helper, "apply", token, probes.values(), deadline, trigger=True, extra=request)
+            scrubbed, self._scrub = self._scrub, set()
+            edit = _edit(image, plan, kicks)
+            try:
+                answer = await self._ask(
+                    helper, "apply", batch.token, probes.values(), deadline, trigger=True, extra=edit
+                )
+            except Changed:
+                self._scrub |= scrubbed
+                raise
             image.signature, image.recover = answer["signature"], False
             self._image = image
         else:
-            answer = await self._ask(helper, "probe", token, probes.values(), 0.0, trigger=False)
-        self._take(answer, waiting, outcome)
+            self._scrub.clear()
+            answer = await self._ask(helper, "probe", batch.token, probes.values(), 0.0, trigger=False)
+        await self._take(answer, waiting, batch)
         for _ in range(PROOF_TRIES - 1):
             if not waiting:
                 break
             open_probes = [probes[line_id] for line_id in waiting]
-            answer = await self._ask(helper, "probe", token, open_probes, deadline, trigger=True)
-            self._take(answer, waiting, outcome)
+            answer = await self._ask(helper, "probe", batch.token, open_probes, deadline, trigger=True)
+            await self._take(answer, waiting, batch)
             deadline *= 2
-        for line_id in waiting:
-            outcome.failed[line_id] = _not_proven(str(answer["status_error"]))
+        return {line_id: _not_proven(str(answer["status_error"])) for line_id in waiting}
 
     async def _ask(
         self,
@@ -274,7 +276,7 @@ class HostWriter:
         """Ask, and wait first as long as the daemon would miss the trigger."""
         wish = self._daemon.trigger()
         request: dict[str, Any] = {
-            "token": [token.epoch, token.number],
+            "token": _as_list(token),
             "probes": list(probes),
             "deadline": deadline,
             "trigger": {"method": wish.method, "path": wish.path, "pid_file": wish.pid_file, "argv": list(wish.argv)}
@@ -289,15 +291,40 @@ class HostWriter:
                 return answer
             await asyncio.sleep(answer["wait_ms"] / 1000)
 
-    def _checks(self, half: Half) -> list[dict[str, Any]]:
-        return [_as_request(check) for check in self._daemon.checks(half)]
+    async def _take(self, answer: dict[str, Any], waiting: dict[str, Half], batch: Batch) -> None:
+        halves = [waiting.pop(line_id) for line_id in answer["proven"]]
+        if batch.halves:
+            await self._record(batch, [Proven(half.line_id, half.revision, half.wanted) for half in halves])
 
-    @staticmethod
-    def _take(answer: dict[str, Any], waiting: dict[str, Half], outcome: _Outcome) -> None:
-        for line_id in answer["proven"]:
-            half = waiting.pop(line_id, None)
-            if half is not None:
-                outcome.proven.append(Proven(half.line_id, half.revision, half.wanted))
+
+def checks_of(daemon: Daemon, half: Half) -> list[dict[str, Any]]:
+    """What the helper looks for to prove a half."""
+    return [_as_request(check) for check in daemon.checks(half)]
+
+
+def kick_of(daemon: Daemon, half: Half, kick: Kick) -> dict[str, Any]:
+    """A kick for the helper; over when the account is seen to be on again, or gone because it was blocked meanwhile."""
+    gone = checks_of(daemon, replace(half, wanted=Wanted.ABSENT))
+    return {
+        "id": half.line_id,
+        "off": kick.off,
+        "on": kick.on,
+        "ready": checks_of(daemon, half),
+        "settled": [[_as_request(kick.enabled)], gone],
+    }
+
+
+def _edit(image: Image, plan: Plan, kicks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "batch": uuid.uuid4().hex,
+        "signature": image.signature,
+        "groups": [[[op.offset, encode(op.old), encode(op.new)] for op in group] for group in plan.groups],
+        "kicks": list(kicks),
+    }
+
+
+def _as_list(token: Token) -> list[int]:
+    return [token.epoch, token.number]
 
 
 def _as_request(check: Check) -> dict[str, Any]:
