@@ -1,0 +1,51 @@
+"""The page of figures: what machine they are from, and where in the page they stand."""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from benchmarks.figures import Table
+
+BEGIN: Final = "<!-- figures: begin (written by `make bench`) -->"
+END: Final = "<!-- figures: end -->"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the benchmarks: when, how long (seconds), and on how busy a machine."""
+
+    date: datetime
+    seconds: float
+    seed: int
+    load_before: float
+    load_after: float
+
+    def described(self) -> str:
+        """One sentence about machine and run; no name or path of the machine."""
+        cores = len(os.sched_getaffinity(0))
+        return (
+            f"Measured {self.date.astimezone(UTC):%Y-%m-%d} in {self.seconds:.0f} s on {cores} {platform.machine()} "
+            f"cores, which everything shares (servers, stand-ins, worker and measurement); Linux "
+            f"{platform.release().split('-')[0]}, Python {platform.python_version()}; seed {self.seed}; load average "
+            f"{self.load_before:.1f} before and {self.load_after:.1f} at the end. Shown is the median, in brackets "
+            "the 10th and the 90th percentile."
+        )
+
+
+def page_part(run: Run, tables: Sequence[Table]) -> str:
+    """What stands between the markers."""
+    return "\n".join((run.described(), "", *(table.markdown() for table in tables)))
+
+
+def rewrite(page: Path, part: str) -> None:
+    """Put the part between the page's markers; raises ValueError when they are not there once each, in order."""
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in after:
+        raise ValueError(f"{page.name} lacks the two markers between which the figures stand")
+    page.write_text(f"{before}{BEGIN}\n\n{part}\n{END}{after}", encoding="utf-8")
