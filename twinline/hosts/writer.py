@@ -220,9 +220,14 @@ class HostWriter:
             failed = {line: _conflict() for line in plan.conflicts} | {line: _unsafe() for line in plan.unsafe}
             halves = [half for half in batch.halves if half.line_id not in failed]
             try:
-                return failed | await self._commit(helper, batch, image, plan, halves)
+                failed |= await self._commit(helper, batch, image, plan, halves)
             except Changed:
                 self._image = None
+                continue
+            if failed:
+                # A person may have to repair the file, and the next try has to see that.
+                self._image = None
+            return failed
         raise HelperFailed("somebody else keeps changing the accounts file")
 
     async def _commit(
