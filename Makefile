@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS ?= 3
 
-.PHONY: demo dev test lint format soak fuzz bench lock
+.PHONY: demo dev test lint format soak bench lock
 
 demo: $(VENV)/run
 	@$(BIN)/twinline demo $(DEMO)

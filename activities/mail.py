@@ -102,7 +102,7 @@ class MailActivities:
             blocks=tuple(
                 mailing.BlockNotice(owner=block.owner, reason=block.reason, case=block.case) for block in about
             ),
-            reference=task.ref,
+            reference=task.reference,
         )
 
     def _entry(self, half: HalfProgress, ready: set[str]) -> mailing.Entry:

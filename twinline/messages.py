@@ -314,6 +314,8 @@ class MailTask(Message):
     line_id: str
     kind: MailKind
     ref: str
+    reference: str
+    """The caller's own id of the order, by which a customer can ask about it."""
     at: AwareDatetime
     hosts: tuple[str, ...] = ()
     """Credentials: the hosts that the order has seen proven. Second half: the hosts that became ready since."""

@@ -141,7 +141,12 @@ class LineOrder:
     async def send(self, kind: MailKind, recorded: Recorded, *, hosts: tuple[str, ...] = ()) -> MailStored | None:
         """Store the message that is true now, then hand it over until its outcome is known; None if none is."""
         task = MailTask(
-            line_id=recorded.line_id, kind=kind, ref=self._mail_ref(recorded), at=workflow.now(), hosts=hosts
+            line_id=recorded.line_id,
+            kind=kind,
+            ref=self._mail_ref(recorded),
+            reference=_own_id(self._order) if self._order is not None else "",
+            at=workflow.now(),
+            hosts=hosts,
         )
         choice = await in_ledger(NameOf.STORE_MAIL, task, MailChoice, summary=f"write the {kind} mail")
         stored = choice.stored

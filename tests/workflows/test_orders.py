@@ -68,6 +68,7 @@ async def test_a_trial_serves_on_both_halves_and_mails_both_entries(house: House
     assert f"C: mc-eu1.example.net 12000 {receipt.username} {password}" in text_of(mail)
     assert f"C: os-eu1.example.net 15000 {receipt.username} {password}" in text_of(mail)
     assert mail["Message-ID"] == receipt.mail.message_id
+    assert f"Reference: {order.order}" in text_of(mail)
 
 
 async def test_a_trial_ends_after_48_hours_on_both_halves(house: House) -> None:
