@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shlex
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +16,8 @@ import pytest_asyncio
 from tests.hosts.crashes import Driver, running_driver
 from tests.hosts.lab import STATUS_PASSWORD, Lab, run_lab
 from tests.support.sshd import Sshd, run_sshd
+from twinline.hosts import ssh
+from twinline.hosts.ssh import BOOTSTRAP
 from twinline.messages import Protocol
 
 PROTOCOLS: tuple[Protocol, ...] = ("multics", "oscam")
@@ -45,6 +49,12 @@ def utc() -> Iterator[None]:
     else:
         os.environ["TZ"] = before
     time.tzset()
+
+
+@pytest.fixture(autouse=True)
+def own_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a login on this machine calls python3, or takes to start it, is no concern of these tests."""
+    monkeypatch.setattr(ssh, "BOOTSTRAP", BOOTSTRAP.replace("python3", shlex.quote(sys.executable)))
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""The helper dies before every system call of a batch, and in the middle of every write: nothing is ever torn.
+"""The helper dies before any system call of a batch, and in the middle of every write: nothing is ever torn.
 
-Exhaustive over calls for whole batches, in real processes ended by SIGKILL. The deaths of recovery itself are a
-seeded sample; the seed stands in the name of each case.
+In real processes ended by SIGKILL: at every call that changes something, and at a seeded sample of the others, of
+which a death shows no state that the calls around do not show. The deaths of recovery itself are a seeded sample too;
+the seed stands in the name of each case.
 """
 
 import random
@@ -27,6 +28,7 @@ from twinline.hosts.ports import Half, Wanted
 from twinline.hosts.ssh import encode
 
 NAME: Final = "alder22222"
+HARMLESS: Final = ("open", "close", "flock", "fsync", "fdatasync")
 SEEDS: Final = range(8)
 
 
@@ -135,7 +137,11 @@ def test_a_death_at_any_call_leaves_a_whole_file_and_the_next_batch_completes_it
     calls = driver.run(scene.setup, scene.request(scene.read(), 1))["calls"]
     scene.check_done(inode)
     assert {"open", "close", "pwrite", "fdatasync", "flock"} <= set(calls)
+    harmless = [number for number, call in enumerate(calls, start=1) if call in HARMLESS]
+    sample = random.Random(batch).sample(harmless, 5)  # noqa: S311 - a sample, not a secret
     for die_at, call in enumerate(calls, start=1):
+        if call in HARMLESS and die_at not in sample:
+            continue
         for half_way in (False, True) if call == "pwrite" else (False,):
             scene.reset()
             assert driver.run(scene.setup, scene.request(scene.read(), 1), die_at=die_at, half_way=half_way)["died"]

@@ -14,7 +14,7 @@ from tests.support.ports import free_port
 from tests.support.sshd import Sshd
 from twinline.hosts import ssh
 from twinline.hosts.errors import HelperFailed, HostError, HostKeyMismatch, HostLoginRefused, HostUnreachable
-from twinline.hosts.ssh import HelperSetup, SshAccess, start_helper
+from twinline.hosts.ssh import BOOTSTRAP, HelperSetup, SshAccess, start_helper
 from twinline.sandbox.ssh_box import SshBox
 
 
@@ -48,7 +48,10 @@ async def refused(access: SshAccess, setup: HelperSetup) -> HostError:
     return caught.value
 
 
-async def test_the_helper_answers_through_either_door(access: SshAccess, setup: HelperSetup) -> None:
+async def test_the_helper_answers_through_either_door(
+    access: SshAccess, setup: HelperSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "BOOTSTRAP", BOOTSTRAP)
     helper = await start_helper(access, setup)
     assert helper.hello["version"] == 1
     assert not helper.closed
@@ -92,8 +95,8 @@ async def test_a_port_that_nobody_listens_on_is_unreachable(access: SshAccess, s
 @pytest.mark.parametrize(
     "command",
     [
-        ssh.BOOTSTRAP.replace("python3", "python3-that-is-not-there"),
-        "echo Welcome to this machine, please behave yourself at all times; " + ssh.BOOTSTRAP,
+        BOOTSTRAP.replace("python3", "python3-that-is-not-there"),
+        "echo Welcome to this machine, please behave yourself at all times; " + BOOTSTRAP,
         "exit 0",
     ],
     ids=["no Python", "a talkative shell", "no shell"],
