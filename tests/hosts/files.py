@@ -56,6 +56,13 @@ def carried_out(data: bytes, plan: Plan) -> bytes:
     return data
 
 
+def first_group_of(data: bytes, plan: Plan) -> bytes:
+    """The file as it stands while the engine pauses between the two groups of writes."""
+    for op in plan.groups[0]:
+        data = written(data, op)
+    return data
+
+
 def every_state(data: bytes, plan: Plan) -> Generator[bytes]:
     """The file after every single byte of every write, front to back."""
     for op in ops_of(plan):

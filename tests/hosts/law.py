@@ -49,6 +49,12 @@ class Law:
         for account in enabled:
             self._check_ours(account)
 
+    def check_unproven(self, data: bytes) -> None:
+        """Fail if anything that proves the change, or gives access by it, stands in the file already."""
+        gained = [each for each in self.kind.served(data) if each not in self.others and self.before is None]
+        assert not gained
+        assert self.after is None or self.after.mark not in [each.mark for each in self.kind.served(data)]
+
     def _check_ours(self, account: Seen) -> None:
         bounds = [each for each in (self.before, self.after) if each is not None]
         assert account.user in {each.user for each in bounds}

@@ -11,14 +11,20 @@ import pytest
 import pytest_asyncio
 
 from tests.hosts.conftest import PROTOCOLS
+from tests.hosts.crashes import Driver
+from tests.hosts.helper_process import apply_request, image_in
 from tests.hosts.judge import kind_of
 from tests.hosts.lab import FAR, FOREIGN, Lab, run_lab
 from twinline.hosts.errors import Fenced, HelperFailed, NotProven
-from twinline.hosts.factory import daemon_for
+from twinline.hosts.factory import daemon_for, setup_for
+from twinline.hosts.helper_program import Helper
 from twinline.hosts.ports import Batch, Half, Proven, Token, Wanted
 from twinline.hosts.writer import HostWriter
 from twinline.messages import Protocol
 from twinline.sandbox.ssh_box import SshBox
+
+BEFORE_THE_COMMIT_BYTE = 12
+"""The number of that write among the calls of a batch that adds one line to a free slot; see crash_driver."""
 
 PASSWORD = "pw23456789abcdef"
 
@@ -212,6 +218,27 @@ async def test_what_oscams_own_pages_regenerated_is_laid_out_again_and_nobody_is
     assert set(survey.slots) == {"rosewood22", "ash22222222"}
     assert not survey.strays
     assert b"description                   = seen" in found
+
+
+async def test_a_batch_that_was_cut_short_is_completed_before_a_new_layout(oscam: Lab, driver: Driver) -> None:
+    await oscam.bring(oscam.ledger.want("rosewood22", PASSWORD))
+    kind, setup = kind_of("oscam"), setup_for(oscam.host).as_request()
+    image = image_in(kind, Helper(setup).read({}))
+    slot = image.slots["rosewood22"]
+    copy = bytes(image.data[slot : slot + kind.daemon.width])
+    wanted = oscam.ledger.want("ash22222222", PASSWORD)
+    request = apply_request(image, image.plan([wanted], []), number=oscam.ledger.number)
+    assert driver.run(setup, request, die_at=BEFORE_THE_COMMIT_BYTE)["died"]
+    assert "ash22222222" not in served(oscam)
+    assert "ash22222222" in image_in(kind, Helper(setup).read({})).slots
+    with oscam.accounts.open("ab") as file:
+        file.write(b"# a copy by hand\n" + copy)
+
+    await oscam.bring(wanted)
+
+    survey = daemon_for(oscam.host).survey(oscam.accounts.read_bytes())
+    assert set(survey.slots) == {"rosewood22", "ash22222222"}
+    assert not survey.strays
 
 
 async def test_an_edit_that_oscams_own_pages_took_back_is_written_again(oscam: Lab) -> None:

@@ -1,5 +1,6 @@
 """The helper program's protocol, over a real process: what it refuses, what it keeps, what it leaves behind."""
 
+import ast
 import asyncio
 import fcntl
 import os
@@ -28,7 +29,7 @@ from tests.hosts.lab import FOREIGN
 from twinline.hosts.helper_program import Journal, records_in
 from twinline.hosts.image import Image, Plan
 from twinline.hosts.ports import Half, Wanted
-from twinline.hosts.ssh import HelperSetup, encode
+from twinline.hosts.ssh import HelperSetup, encode, helper_source
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,10 @@ class Watched:
 
     def close(self) -> None:
         self._inotify.close()
+
+
+def test_the_program_is_written_for_the_oldest_python_that_a_host_may_have() -> None:
+    ast.parse(helper_source(), feature_version=(3, 7))
 
 
 # --- frames

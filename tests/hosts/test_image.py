@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.hosts.files import END, PASSWORD, carried_out, half, image_of, plan_for, written
+from tests.hosts.files import END, PASSWORD, carried_out, first_group_of, half, image_of, plan_for, written
 from tests.hosts.judge import KINDS, Kind, Seen, kind_of
 from tests.hosts.lab import FOREIGN
 from twinline.hosts.daemon import Trigger
@@ -292,8 +292,7 @@ def test_who_loses_access_does_so_before_anybody_gains_it(kind: Kind) -> None:
     data = carried_out(b"", plan_for(kind.daemon, b"", [half("alder22"), half("birch22")]))
     halves = [half("cedar22"), half("birch22", 2, wanted=Wanted.ABSENT), half("alder22", 2, wanted=Wanted.BLOCKED)]
     plan = plan_for(kind.daemon, data, halves)
-    for op in plan.groups[0]:
-        data = written(data, op)
+    data = first_group_of(data, plan)
     assert kind.served(data) == []
     for op in plan.groups[1]:
         data = written(data, op)

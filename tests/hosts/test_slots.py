@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.hosts.files import END, carried_out, every_state, half, image_of, plan_for
+from tests.hosts.files import END, carried_out, every_state, first_group_of, half, image_of, plan_for
 from tests.hosts.judge import KINDS, Kind
 from tests.hosts.law import Law
 from twinline.hosts import image
@@ -128,6 +128,7 @@ def test_no_byte_of_any_transition_shows_a_daemon_anything_wrong(kind: Kind, aro
         assert not plan.unsafe
         for state in every_state(data, plan):
             law.check(state)
+        law.check_unproven(first_group_of(data, plan))
         after = carried_out(data, plan)
         ours = [account for account in kind.served(after) if account.user == name]
         assert ours == ([] if law.after is None else [law.after])
