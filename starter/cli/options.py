@@ -22,5 +22,6 @@ Timeout = Annotated[
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Wait half a second only, long enough for most refusals to be told.")
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody can be asked.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1000, help="At most so many.")]
 Cursor = Annotated[str | None, typer.Option("--cursor", metavar="CURSOR", help="Go on where the last list ended.")]
