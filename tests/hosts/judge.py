@@ -1,7 +1,7 @@
 """What a daemon makes of an accounts file, by the stand-ins' own parsers: judges that share no code with the engine."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -55,6 +55,10 @@ class Kind:
     def served(self, data: bytes) -> list[Seen]:
         """The accounts that customers can use."""
         return [account for account in self.see(data) if account.enabled]
+
+    def pages_show(self, accounts: Sequence[Seen]) -> list[Seen]:
+        """As much of these accounts as the daemon's own pages say: MultiCS shows nobody's password."""
+        return [replace(each, password="") if self.protocol == "multics" else each for each in accounts]
 
 
 def daemon_of(protocol: Protocol, *, width: int | None = None, zone: ZoneInfo = UTC) -> Daemon:

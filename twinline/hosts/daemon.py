@@ -16,8 +16,9 @@ from twinline.hosts.ports import Half
 class Step:
     """One write on the way from a slot's present bytes to the wanted ones.
 
-    Steps of group 0 come first and in order; group 1 follows after a pause that lets readers finish, because a
-    mark or a commit byte that was seen must prove the body before it.
+    Steps come in order, those of group 0 first. Group 1 follows after a pause that lets readers finish: it is for a
+    mark or commit byte that has to prove what the daemon's pages do not show. Everything else needs no pause, because
+    a daemon that read old and new bytes in one does not show the whole change, and reads again after the close.
     """
 
     group: Literal[0, 1]

@@ -276,21 +276,25 @@ class MultiCS:
         return image
 
     def steps(self, slot: bytes, half: Half) -> Sequence[Step]:
-        """Off at once; everything else while the slot is a comment or can only end later, and the mark last."""
+        """Off at once; everything else while the slot is a comment or can only end later, and the mark last.
+
+        No page shows a password, so only the mark proves a new one: what makes it count waits for slow readers.
+        """
         held = _RECORD.fullmatch(slot)
         if half.wanted is not Wanted.PRESENT:
             off = [Step(0, _off(slot))] if slot.startswith(b"F") else []
             marked = half.wanted is Wanted.BLOCKED and held is not None
-            return [*off, Step(1, self._marked(_off(slot), half.mark))] if marked else off
+            return [*off, Step(0, self._marked(_off(slot), half.mark))] if marked else off
         wanted = self._record(half)
         if slot == wanted:
             return []
+        same_password = held is not None and held["password"] == half.password.encode()
         if held is None or held["switch"] == b"#":
-            return [Step(0, _off(wanted)), Step(1, wanted)]
-        if held["password"] != half.password.encode():
+            return [Step(0, _off(wanted)), Step(0 if same_password else 1, wanted)]
+        if not same_password:
             # Who is logged in has to go anyway, and nobody may log in with a mixture of both passwords.
             return [Step(0, _off(slot)), Step(0, _off(wanted)), Step(1, wanted)]
-        return [*self._new_end(slot, wanted), Step(1, wanted)]
+        return [*self._new_end(slot, wanted), Step(0, wanted)]
 
     @staticmethod
     def _new_end(slot: bytes, wanted: bytes) -> Sequence[Step]:

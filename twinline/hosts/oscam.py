@@ -310,7 +310,10 @@ class OSCam:
         return form
 
     def steps(self, slot: bytes, half: Half) -> Sequence[Step]:
-        """Values while the account is off or in the line that does not count, then mark and commit byte."""
+        """Values while the account is off or in the line that does not count, then mark and commit byte.
+
+        The API shows every value that can change in a slot; those that it had to be filled with wait for slow readers.
+        """
         form = self._read(slot)
         if half.wanted is not Wanted.PRESENT:
             return self._switched_off(form, half)
@@ -320,7 +323,7 @@ class OSCam:
             return [Step(0, self._render(off)), Step(1, self._render(wanted))]
         if form.kind == "off":
             body = Step(0, self._render(replace(off, mark=form.mark)))
-            return [body, Step(1, self._render(off)), Step(1, self._render(wanted))]
+            return [body, Step(0, self._render(off)), Step(0, self._render(wanted))]
         return self._live_change(form, wanted)
 
     def _switched_off(self, form: _Form | None, half: Half) -> Sequence[Step]:
@@ -329,7 +332,7 @@ class OSCam:
         off = replace(form, kind="off")
         steps = [Step(0, self._render(off))] if form.kind == "on" else []
         if half.wanted is Wanted.BLOCKED:
-            steps.append(Step(1, self._render(replace(off, mark=half.mark))))
+            steps.append(Step(0, self._render(replace(off, mark=half.mark))))
         return steps
 
     def _live_change(self, form: _Form, wanted: _Form) -> Sequence[Step]:
@@ -347,7 +350,7 @@ class OSCam:
             steps.append(Step(0, self._render(form)))
             form = replace(form, second_end=not form.second_end)
             steps.append(Step(0, self._render(form)))
-        return [*steps, Step(1, self._render(replace(form, mark=wanted.mark)))]
+        return [*steps, Step(0, self._render(replace(form, mark=wanted.mark)))]
 
     def scrub(self, slot: bytes) -> Sequence[Step]:
         """Comment the section out from the bottom up, header last, then blank its values."""
