@@ -9,7 +9,7 @@ from twinline.ledger import Ledger, halves
 from twinline.messages import HalfState
 
 # What stops one record is no sign that the host is down.
-_OF_ONE_RECORD = ("RecordConflict", "NotProven", "Fenced")
+_OF_ONE_RECORD = ("RecordConflict", "NotProven", "Fenced", "BlastGuard")
 
 
 def _now() -> datetime:
@@ -67,6 +67,12 @@ class LedgerOfHosts:
                 next_attempt=None,
                 host_down=code not in _OF_ONE_RECORD,
             )
+
+    async def fence(self, host: str) -> Token:
+        """The last fencing token that was given out for the host; raises Misconfigured."""
+        async with self._ledger.read() as tx:
+            token = await halves.fence_token(tx, host)
+        return Token(token.epoch, token.n)
 
     async def proven_revision(self, line_id: str, host: str) -> Proven:
         """What is proven of one half by now; raises UnknownLine for a half that does not exist."""

@@ -41,6 +41,7 @@ class MemoryLedger:
     proven: dict[str, Proven] = field(default_factory=dict[str, Proven])
     failures: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     batches: list[int] = field(default_factory=list[int])
+    epoch: int = 1
     number: int = 0
 
     def want(
@@ -71,7 +72,7 @@ class MemoryLedger:
         behind.sort(key=lambda half: half.wanted is Wanted.PRESENT)
         if limit:
             self.batches.append(len(behind[:limit]))
-        return Batch(Token(1, self.number), tuple(behind[:limit]))
+        return Batch(Token(self.epoch, self.number), tuple(behind[:limit]))
 
     async def close_batch(self, host: str, token: Token, proven: Sequence[Proven]) -> None:
         for one in proven:
@@ -80,6 +81,9 @@ class MemoryLedger:
 
     async def report_failure(self, host: str, line_ids: Sequence[str], code: str) -> None:
         self.failures.extend((line_id, code) for line_id in line_ids)
+
+    async def fence(self, host: str) -> Token:
+        return Token(self.epoch, self.number)
 
     async def proven_revision(self, line_id: str, host: str) -> Proven | None:
         half = self.wanted.get(line_id)

@@ -15,7 +15,7 @@ from tests.hosts.crashes import Driver
 from tests.hosts.helper_process import apply_request, image_in
 from tests.hosts.judge import kind_of
 from tests.hosts.lab import FAR, FOREIGN, Lab, run_lab
-from twinline.hosts.errors import Fenced, HelperFailed, NotProven
+from twinline.hosts.errors import Fenced, HelperFailed, LedgerSetBack, NotProven
 from twinline.hosts.factory import daemon_for, setup_for
 from twinline.hosts.helper_program import Helper
 from twinline.hosts.ports import Batch, Half, Proven, Token, Wanted
@@ -170,11 +170,37 @@ async def test_a_batch_that_was_overtaken_can_no_longer_give_back_what_was_block
             await lab.writer.bring("rosewood22", 2)
             return old
 
+        async def fence(self, host: str) -> Token:
+            return await lab.ledger.fence(host)
+
     late = lab.another_writer(ledger=Delayed(wanted={"rosewood22": wanted}))
     with pytest.raises(Fenced):
         await late.bring("rosewood22", 1)
     assert served(lab) == ["oldtom", "oldeve"]
     await late.close()
+
+
+@pytest.mark.parametrize("connected", [True, False])
+async def test_a_ledger_that_was_set_back_writes_nothing_until_its_epoch_is_raised(
+    lab: Lab, *, connected: bool
+) -> None:
+    for number in range(3):
+        await lab.bring(lab.ledger.want(f"guest{number}", PASSWORD))
+    if not connected:
+        await lab.writer.close()
+    lab.ledger.number = 1
+    again = lab.ledger.change("guest0", wanted=Wanted.BLOCKED)
+    before = lab.accounts.read_bytes()
+    # More often than the ledger would need to catch up with the host, batch by batch.
+    for _ in range(4):
+        with pytest.raises(LedgerSetBack, match="batch 1/"):
+            await lab.bring(again)
+    assert lab.accounts.read_bytes() == before
+    assert lab.ledger.failures == [("guest0", "LedgerSetBack")] * 4
+
+    lab.ledger.epoch += 1
+    await lab.bring(again)
+    assert "guest0" not in served(lab)
 
 
 async def test_a_ledger_that_fails_once_fails_who_waits_and_nobody_later(

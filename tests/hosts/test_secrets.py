@@ -53,7 +53,7 @@ def test_every_trouble_of_the_helper_becomes_an_error_that_says_what_to_do() -> 
         *("missing", "denied", "read_only", "no_space", "unsafe_file", "io_error", "state_denied", "lock_held"),
         *("fenced", "status_unreachable", "status_refused", "reload_failed", "bad_request", "never heard of"),
     ]
-    errors = [trouble(code, "detail") for code in codes]
+    errors = [trouble(code, "1/7" if code == "fenced" else "detail") for code in codes]
     assert all(isinstance(error, HostError) and error.hint and str(error) for error in errors)
     assert {error.code for error in errors} == {
         *("FileTrouble", "LockHeld", "Fenced", "StatusTrouble", "ReloadFailed", "HelperFailed"),

@@ -8,6 +8,9 @@
     ├── FileTrouble        the accounts file or state_dir: missing, not writable, full, not a plain file
     ├── LockHeld           another process keeps the host's lock
     ├── Fenced             a newer writer has the host; ours has to read the ledger again
+    ├── LedgerSetBack      the host knows a later batch than the ledger ever gave out: stop and ask
+    ├── BlastGuard         too many lines would lose access without a recorded reason: stop and ask
+    ├── ShrunkenFile       the accounts file lost accounts that the daemon still serves: stop and ask
     ├── StatusTrouble      the daemon's own pages do not answer or refuse us
     ├── ReloadFailed       the reload could not be triggered
     ├── NotProven          written and reloaded, but the daemon does not show it: stop and ask
@@ -69,9 +72,34 @@ class LockHeld(HostError):
 
 
 class Fenced(HostError):
-    """A batch with a higher fencing token reached the host first."""
+    """A batch with a higher fencing token reached the host first; `has` is that token, where the host told it."""
 
     hint = "nothing to do: the newer writer carries the change"
+
+    def __init__(self, text: str, *, has: tuple[int, int] | None = None) -> None:
+        super().__init__(text)
+        self.has = has
+
+
+class LedgerSetBack(HostError):
+    """The host has seen a higher fencing token than the ledger has ever given out: the ledger is an older copy."""
+
+    attention = True
+    hint = "see that the ledger is the right one and that no other twinline writes there, then `twinline host refence`"
+
+
+class BlastGuard(HostError):
+    """More lines than the guard allows in an hour would lose access here, and no event says why."""
+
+    attention = True
+    hint = "find out what changed the ledger and put it right; orders, ends and blocks that were recorded go on"
+
+
+class ShrunkenFile(HostError):
+    """The accounts file lacks many accounts that the daemon still serves, and a reload would drop them."""
+
+    attention = True
+    hint = "put the accounts file back; if the loss is meant, `twinline drift repair HOST --accept-loss`, once"
 
 
 class StatusTrouble(HostError):
@@ -113,9 +141,11 @@ def trouble(code: str, detail: str) -> HostError:
     }
     if code in texts:
         return FileTrouble(f"{texts[code]} ({detail})" if detail else texts[code])
+    if code == "fenced":
+        epoch, _, number = detail.partition("/")
+        return Fenced("a newer writer has this host", has=(int(epoch), int(number)))
     named: dict[str, type[HostError]] = {
         "lock_held": LockHeld,
-        "fenced": Fenced,
         "status_unreachable": StatusTrouble,
         "status_refused": StatusTrouble,
         "reload_failed": ReloadFailed,

@@ -542,7 +542,8 @@ class Helper:
 
     def check_token(self, entry: Json, token: List[int]) -> None:
         if token < entry["token"]:
-            raise Trouble("fenced", "a newer writer has this host")
+            # Told so that the worker can tell a newer writer from a ledger that was set back.
+            raise Trouble("fenced", "%d/%d" % tuple(entry["token"]))
 
     def edit(self, request: Json) -> Tuple[bool, List[int]]:
         """Write what the batch asks for; True if the file was opened for writing and closed."""

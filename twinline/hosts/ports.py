@@ -68,6 +68,10 @@ class HostLedger(Protocol):
         """Record why these halves could not be brought up to date this time."""
         ...
 
+    async def fence(self, host: str) -> Token:
+        """The last fencing token that was given out for the host."""
+        ...
+
     async def proven_revision(self, line_id: str, host: str) -> Proven | None:
         """What is proven of one half by now; None for a half that does not exist."""
         ...

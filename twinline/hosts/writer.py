@@ -14,7 +14,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from twinline.hosts.daemon import Check, Daemon, Kick
-from twinline.hosts.errors import HelperFailed, HostError, NotProven, RecordConflict, StatusTrouble
+from twinline.hosts.errors import (
+    Fenced,
+    HelperFailed,
+    HostError,
+    LedgerSetBack,
+    NotProven,
+    RecordConflict,
+    StatusTrouble,
+)
 from twinline.hosts.image import Image, Plan
 from twinline.hosts.ports import Batch, Half, HostLedger, Proven, Token, Wanted
 from twinline.hosts.ssh import Changed, Helper, decode, encode
@@ -99,7 +107,22 @@ class HostWriter:
                 await self._tidy()
         except HostError as error:
             await self._drop_helper()
-            await self._fail(lines, error)
+            await self._fail(lines, await self._told_apart(error))
+
+    async def _told_apart(self, error: HostError) -> HostError:
+        """A refusal by fencing token, as what it is: overtaken by a newer writer, or a ledger that was set back."""
+        if isinstance(error, Fenced) and error.has is not None:
+            return await self._set_back(Token(*error.has)) or error
+        return error
+
+    async def _set_back(self, seen: Token) -> LedgerSetBack | None:
+        """The error that stands for a token on the host which this ledger never gave out."""
+        given = await self._ledger.fence(self.host)
+        if seen <= given:
+            return None
+        return LedgerSetBack(
+            f"the host has seen batch {seen.epoch}/{seen.number}, and the ledger's last is {given.epoch}/{given.number}"
+        )
 
     async def _quiet(self, *, interruptible: bool) -> None:
         """Wait out the time in which the daemon would miss a trigger; what arrives meanwhile joins the batch."""
@@ -178,6 +201,9 @@ class HostWriter:
         if self._helper is None or self._helper.closed:
             self._image = None
             self._helper = await self._start_helper()
+            # Asked before a batch is opened: each one raises the token, and would in time hide what was lost.
+            if (set_back := await self._set_back(Token(*self._helper.hello["token"]))) is not None:
+                raise set_back
         return self._helper
 
     async def _drop_helper(self) -> None:

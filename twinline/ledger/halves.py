@@ -255,8 +255,14 @@ async def report_failure(
         )
 
 
-async def _fence(tx: WriteTx, host: str) -> models.Fence:
-    fence = await tx.session.get(models.Fence, host, with_for_update=True)
+async def fence_token(tx: ReadTx, host: str) -> FenceToken:
+    """The last fencing token that was given out for this host; raises Misconfigured."""
+    fence = await _fence(tx, host)
+    return FenceToken(epoch=fence.epoch, n=fence.n)
+
+
+async def _fence(tx: ReadTx, host: str) -> models.Fence:
+    fence = await tx.session.get(models.Fence, host, with_for_update=isinstance(tx, WriteTx))
     if fence is None:
         raise Misconfigured(
             f'the ledger does not know the host "{host}"',
