@@ -96,6 +96,8 @@ class Daemon(Protocol):
     status_auth: Literal["basic", "digest"]
     deadline: float
     """Seconds after which a change that is not visible is asked for again."""
+    unproven_hint: str
+    """What a person has to look at when the file is right and the daemon still does not show it."""
 
     def survey(self, data: bytes) -> Survey:
         """Read the whole file by the daemon's own rules."""

@@ -26,7 +26,7 @@ class HostError(Exception):
     """Base of everything that keeps a half from being proven; the text holds no secret and no address."""
 
     attention: ClassVar[bool] = False
-    hint: ClassVar[str] = "twinline keeps trying"
+    hint: str = "twinline keeps trying"
 
     @property
     def code(self) -> str:
@@ -119,6 +119,10 @@ class NotProven(HostError):
 
     attention = True
     hint = "look at the daemon's log; check that it reads this accounts_file and that its reload works"
+
+    def __init__(self, text: str, *, hint: str) -> None:
+        super().__init__(text)
+        self.hint = hint
 
 
 class RecordConflict(HostError):

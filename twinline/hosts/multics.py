@@ -217,6 +217,10 @@ class MultiCS:
         self.zone = zone
         self.server_id = server_id
         self.deadline = deadline
+        self.unproven_hint = (
+            f"look at the daemon's log; check that its main file includes this accounts_file after CCCAM PORT number "
+            f"{server_id} (server_id of the inventory), and that nobody disabled the account in its own pages"
+        )
 
     # -- reading
 

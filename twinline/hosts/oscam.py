@@ -6,7 +6,7 @@ its last line, `disabled = 0`, is live, because the last value of a key wins.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
@@ -149,6 +149,13 @@ def _last_second(day: date, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, time(23, 59, 59), tzinfo=zone).astimezone(UTC)
 
 
+_RELOADS_IF: Mapping[str, str] = {
+    "get": "[webif] of oscam.conf does not say httpreadonly = 1",
+    "signal": "[global] of oscam.conf says reload_useraccounts = 1",
+    "argv": "reload.argv makes it read the file again",
+}
+"""What a reload needs, by its method; without it the daemon ignores the request, and says nothing."""
+
 USER_WIDTH = 20
 PASSWORD_WIDTH = 24
 MARK_WIDTH = 19
@@ -197,6 +204,9 @@ class OSCam:
         self.groups = ",".join(str(group) for group in groups)
         self.reload = reload
         self.deadline = deadline
+        self.unproven_hint = (
+            f"look at the daemon's log; check that it reads this accounts_file and that {_RELOADS_IF[reload.method]}"
+        )
         self._pattern = re.compile(self._template().encode())
         if len(self._render(_Form("free"))) != width:
             raise ValueError(f"record_width {width} is too small for {len(groups)} groups")

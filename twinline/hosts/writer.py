@@ -54,6 +54,8 @@ class HostWriter:
         self._image: Image | None = None
         self._waiters: dict[str, list[_Waiter]] = {}
         self._scrub: set[str] = set()
+        self._stubborn: dict[str, int] = {}
+        """Revisions that could not be proven, by line id: asking for more reloads did not help."""
         self._woken = asyncio.Event()
         self._deaf_until = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -263,7 +265,8 @@ class HostWriter:
         probes = {half.line_id: {"id": half.line_id, "checks": checks_of(self._daemon, half)} for half in halves}
         waiting = {half.line_id: half for half in halves}
         deadline = self._daemon.deadline
-        if not plan.empty or image.recover:
+        edited = not plan.empty or image.recover
+        if edited:
             kicks = [
                 kick_of(self._daemon, half, plan.kicks[half.line_id]) for half in halves if half.line_id in plan.kicks
             ]
@@ -284,14 +287,29 @@ class HostWriter:
             self._scrub.clear()
             answer = await self._ask(helper, "probe", batch.token, probes.values(), 0.0, trigger=False)
         await self._take(answer, waiting, batch)
-        for _ in range(PROOF_TRIES - 1):
-            if not waiting:
+        for tried in range(PROOF_TRIES - 1):
+            if tried >= self._tries_left(waiting, edited=edited):
                 break
             open_probes = [probes[line_id] for line_id in waiting]
             answer = await self._ask(helper, "probe", batch.token, open_probes, deadline, trigger=True)
             await self._take(answer, waiting, batch)
             deadline *= 2
-        return {line_id: _not_proven(str(answer["status_error"])) for line_id in waiting}
+        self._stubborn |= {line_id: half.revision for line_id, half in waiting.items()}
+        return {line_id: self._not_proven(str(answer["status_error"])) for line_id in waiting}
+
+    def _tries_left(self, waiting: dict[str, Half], *, edited: bool) -> int:
+        """How often a batch asks for the reload again; once in all when nothing but old failures waits for it."""
+        if all(self._stubborn.get(line_id) == half.revision for line_id, half in waiting.items()):
+            return int(bool(waiting) and not edited)
+        return PROOF_TRIES - 1
+
+    def _not_proven(self, status_error: str) -> HostError:
+        if status_error == "refused":
+            return StatusTrouble("the daemon's status page refuses our user or password")
+        if status_error == "unreachable":
+            return StatusTrouble("the daemon's status page does not answer")
+        text = "written, and the reload asked for, but the daemon does not show it"
+        return NotProven(text, hint=self._daemon.unproven_hint)
 
     async def _ask(
         self,
@@ -324,6 +342,8 @@ class HostWriter:
 
     async def _take(self, answer: dict[str, Any], waiting: dict[str, Half], batch: Batch) -> None:
         halves = [waiting.pop(line_id) for line_id in answer["proven"]]
+        for half in halves:
+            self._stubborn.pop(half.line_id, None)
         if batch.halves:
             await self._record(batch, [Proven(half.line_id, half.revision, half.wanted) for half in halves])
 
@@ -368,11 +388,3 @@ def _conflict() -> HostError:
 
 def _unsafe() -> HostError:
     return RecordConflict("the record can't be written safely at this record_width")
-
-
-def _not_proven(status_error: str) -> HostError:
-    if status_error == "refused":
-        return StatusTrouble("the daemon's status page refuses our user or password")
-    if status_error == "unreachable":
-        return StatusTrouble("the daemon's status page does not answer")
-    return NotProven(f"written, and the reload asked for {PROOF_TRIES} times, but the daemon does not show it")
