@@ -8,12 +8,14 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.hosts.judge import daemon_of
-from tests.hosts.lab import FAR, Lab
+from tests.hosts.lab import FAR, Lab, run_lab
+from tests.support.sshd import Sshd
 from twinline.hosts.errors import NotProven, StatusTrouble
 from twinline.hosts.factory import daemon_for, helper_for
 from twinline.hosts.helper_program import holds
@@ -228,3 +230,15 @@ async def test_pages_that_refuse_our_password_prove_nothing_and_are_named(lab: L
     gone = lab.ledger.want(NAME, PASSWORD, wanted=Wanted.ABSENT)
     async with impatient(lab, status=lab.host.status.model_copy(update={"user": "somebody"})) as writer:
         assert [type(each) for each in await refusals(writer, [gone])] == [StatusTrouble]
+
+
+# --- a block is over when the session is gone
+
+
+async def test_a_block_is_proven_on_oscam_only_when_the_session_is_gone(folder: Path, sshd: Sshd) -> None:
+    async with run_lab("oscam", folder / "host", sshd, timescale=0.3) as lab:
+        await lab.bring(lab.ledger.want(NAME, PASSWORD))
+        session = await lab.login(NAME, PASSWORD)
+        await lab.bring(lab.ledger.change(NAME, wanted=Wanted.BLOCKED))
+        assert (await lab.tell(do="stats"))["sessions"] == []
+        await session.closed.wait()

@@ -428,10 +428,17 @@ class OSCam:
     # -- proof and control
 
     def checks(self, half: Half) -> tuple[Check, ...]:
-        """The loaded record itself; for a line that must not work, that it is unknown or disabled."""
+        """The loaded record itself; for a line that must not work, that it is unknown or disabled, and offline.
+
+        The session of an account that a reload disabled is closed about a second later.
+        """
         path = f"/oscamapi.html?part=userconfig&user={half.username}"
         if half.wanted is not Wanted.PRESENT or half.ends_at is None:
-            return (Check(path, must=(r"<error>user not exist</error>|<disabled>1</disabled>",)),)
+            sessions = f"/oscamapi.html?part=userstats&label={half.username}"
+            return (
+                Check(path, must=(r"<error>user not exist</error>|<disabled>1</disabled>",)),
+                Check(sessions, must=(r'<error>Invalid client|<user name="[^"]*" status="offline[" ]',)),
+            )
         return (
             Check(
                 path,
