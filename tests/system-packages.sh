@@ -4,6 +4,7 @@ set -eu
 PATH="$PATH:/usr/sbin:/sbin"
 missing=""
 command -v sshd >/dev/null || missing="$missing openssh-server"
+[ -x /usr/bin/python3 ] || missing="$missing python3"
 [ -z "$missing" ] && exit 0
 line="apt-get update && apt-get install -y --no-install-recommends$missing"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

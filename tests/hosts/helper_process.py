@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import shlex
 import struct
 import sys
 import zlib
@@ -82,12 +83,12 @@ class HelperProcess:
         self._writer = writer
 
     @classmethod
-    async def start(cls, *, before: Sequence[str] = ()) -> Self:
-        """Start through a shell, as sshd does; `before` are words in front of the shell."""
+    async def start(cls, *, before: Sequence[str] = (), words: Sequence[str] = ()) -> Self:
+        """Start through a shell, as sshd does; `before` are words in front of the shell, `words` the program's own."""
         # Our own Python first: the machine may have none by the name of python3.
         environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/bin:/bin')}"}
         process = await asyncio.create_subprocess_exec(
-            *before, "/bin/sh", "-c", BOOTSTRAP,
+            *before, "/bin/sh", "-c", f"{BOOTSTRAP} {shlex.join(words)}",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env=environment, preexec_fn=die_with_parent, limit=1 << 26,
         )  # fmt: skip

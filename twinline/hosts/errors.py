@@ -4,6 +4,7 @@
     ├── HostUnreachable    the network or sshd: repairs itself or is repaired there
     ├── HostLoginRefused   our SSH key is not accepted
     ├── HostKeyMismatch    not the host we know: stop and ask
+    ├── HelperRefused      the key is for another version of the helper, or for other files: stop and ask
     ├── HelperFailed       no Python on the host, or the helper ended unexpectedly
     ├── FileTrouble        the accounts file or state_dir: missing, not writable, full, not a plain file
     ├── LockHeld           another process keeps the host's lock
@@ -51,6 +52,16 @@ class HostKeyMismatch(HostError):
 
     attention = True
     hint = "find out why the host key changed; if it is right, correct ssh.known_hosts in the inventory"
+
+
+class HelperRefused(HostError):
+    """The forced command of our key does not allow what we ask for: this version of the helper, or these files."""
+
+    attention = True
+    hint = (
+        "replace the line in authorized_keys of ssh.user on the host by the one that `twinline host authorize HOST` "
+        "prints"
+    )
 
 
 class HelperFailed(HostError):
@@ -143,6 +154,8 @@ def trouble(code: str, detail: str) -> HostError:
         "io_error": "input/output error",
         "state_denied": "state_dir is not writable",
     }
+    if code == "not_allowed":
+        return HelperRefused(f"the host allows our key other things than the inventory says ({detail})")
     if code in texts:
         return FileTrouble(f"{texts[code]} ({detail})" if detail else texts[code])
     if code == "fenced":

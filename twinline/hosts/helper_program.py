@@ -428,7 +428,10 @@ def parse_challenge(header: str) -> Dict[str, str]:
 class Helper:
     """Serves one accounts file and one daemon for as long as the connection lives."""
 
-    def __init__(self, setup: Json) -> None:
+    def __init__(self, setup: Json, bounds: Optional["Bounds"] = None) -> None:
+        self.bounds = bounds
+        if bounds is not None:
+            bounds.check_setup(setup)
         self.accounts: str = setup["accounts_file"]
         self.folder: str = setup["state_dir"]
         self.lock_timeout: float = setup["lock_timeout"]
@@ -490,7 +493,7 @@ class Helper:
     def note_proven(self, visible: float) -> None:
         window = self.window()
         quiet = self.quiet_for(visible) if self.close_triggers else self.quiet
-        store(self.path("window"), dict(window, quiet=quiet, visible=visible), durable=False)
+        store(self.path("window"), dict(window, quiet=quiet, visible=visible, proven=boot_clock()), durable=False)
 
     # -- requests
 
@@ -502,6 +505,7 @@ class Helper:
             "clock": time.time(),
             "token": entry["token"],
             "pending": entry["state"] == "pending" or bool(self.owed_kicks()),
+            "bound": self.bounds is not None,
         }
 
     def read(self, _: Json) -> Json:
@@ -681,6 +685,8 @@ class Helper:
         if trigger is None:
             return False
         method = trigger["method"]
+        if self.bounds is not None:
+            self.bounds.check_trigger(trigger)
         self.note_trigger()
         if method == "close":
             os.close(open_accounts(self.accounts, os.O_WRONLY | os.O_APPEND))
@@ -704,7 +710,9 @@ class Helper:
     def send_hangup(self, pid_file: str) -> None:
         try:
             with open(pid_file) as source:
-                os.kill(int(source.read().strip()), signal.SIGHUP)
+                os.kill(checked_pid(int(source.read().strip())), signal.SIGHUP)
+        except PermissionError:
+            raise Trouble("reload_failed", "this user may not read reload.pid_file or signal the daemon") from None
         except (OSError, ValueError):
             raise Trouble("reload_failed", "no running daemon behind reload.pid_file") from None
 
@@ -858,15 +866,17 @@ class Helper:
             raise Trouble("status_refused", "the daemon refused our user or password")
         return {"code": code, "found": re.findall(request["pattern"], body.decode("latin-1"))}
 
-    def inspect(self, _: Json) -> Json:
-        """Facts about the file, its folder and this account, for `host check`."""
+    def inspect(self, request: Json) -> Json:
+        """Facts about the file, its folder and this account; with `around`, about everything beside them too."""
         fd = open_accounts(self.accounts, os.O_RDONLY)
         try:
             info = os.fstat(fd)
         finally:
             os.close(fd)
         space = os.statvfs(os.path.dirname(self.accounts) or "/")
+        around = look_around(self, info, request["around"]) if "around" in request else {}
         return {
+            **around,
             "user": os.geteuid(),
             "owner": info.st_uid,
             "mode": stat.S_IMODE(info.st_mode),
@@ -876,6 +886,13 @@ class Helper:
             "clock": time.time(),
             "utc_offset": time.localtime().tm_gmtoff,
         }
+
+
+def checked_pid(pid: int) -> int:
+    """A number that stands for one process: 0 and below stand for many, 1 for the whole host."""
+    if pid <= 1:
+        raise ProcessLookupError(errno.ESRCH, "no process of a daemon")
+    return pid
 
 
 def holds(probe: Json, pages: Dict[str, str]) -> bool:
@@ -889,20 +906,302 @@ def holds(probe: Json, pages: Dict[str, str]) -> bool:
     return True
 
 
+# --- what a forced command allows -----------------------------------------------------------------------
+
+
+class Bounds:
+    """What the key that we were started with is for, as the words of its line in authorized_keys say.
+
+    They are the accounts file, `state_dir`, the URL of the status pages, and the reload if there is one that needs
+    a process: `sighup` and the pid file, or `command` and its words. Whoever has the key gets nothing else.
+    """
+
+    def __init__(self, words: List[str]) -> None:
+        self.accounts, self.folder, self.url = words[:3]
+        self.reload = words[3:]
+
+    def check_setup(self, setup: Json) -> None:
+        asked = (setup["accounts_file"], setup["state_dir"], setup["status"]["url"])
+        for name, here, there in zip(  # noqa: B905 - Python 3.7 has no strict
+            ("accounts_file", "state_dir", "status.url"), (self.accounts, self.folder, self.url), asked
+        ):
+            if here != there:
+                raise Trouble("not_allowed", "another " + name)
+
+    def check_trigger(self, trigger: Json) -> None:
+        asked = {"signal": ["sighup", trigger["pid_file"]], "argv": ["command"] + trigger["argv"]}
+        if trigger["method"] in asked and asked[trigger["method"]] != self.reload:
+            raise Trouble("not_allowed", "another reload")
+
+
+# --- looking around, for `host check` -------------------------------------------------------------------
+# What this user may not see is told as {"unseen": why}: a fact that is missing must not pass for a good one.
+
+DAEMON_FILES: Dict[str, Tuple[Tuple[str, ...], str, Dict[str, bytes]]] = {
+    # The option that names the file or its folder, its name in a folder, and the settings that are told: no other is.
+    "multics": (("-C",), "", {"http_editor": rb"(?im)^\s*HTTP EDITOR\s*:\s*(\w+)"}),
+    "oscam": (
+        ("-c", "--config-dir"),
+        "oscam.conf",
+        {
+            "reload_useraccounts": rb"(?im)^ *reload_useraccounts[ \t]*=[ \t]*(\w+)",
+            "httpreadonly": rb"(?im)^ *httpreadonly[ \t]*=[ \t]*(\w+)",
+        },
+    ),
+}
+LISTENS = "0A"
+MOST_BESIDE = 100
+
+
+def look_around(helper: Helper, info: os.stat_result, around: Json) -> Json:
+    """Who else is at the file, what lies beside it, how the daemon runs, and what the last reload was like."""
+    accounts = os.path.realpath(helper.accounts)
+    files = {accounts: "accounts", os.path.realpath(helper.path("lock")): "lock"}
+    sockets = listeners(around["ports"])
+    lock: Optional[int] = None
+    # With the lock, whoever still has the file open is not one of our own.
+    with contextlib.suppress(Trouble):
+        lock = helper.locked()
+    try:
+        seen = look_at_processes(files, [each["inode"] for each in sockets if each["port"] == around["ports"][0]])
+    finally:
+        if lock is not None:
+            os.close(lock)
+    daemons = seen.pop("daemons")
+    here = [pid for pid in daemons if shares_our_files(pid)]
+    mains = main_files(around["daemon"], here, os.path.dirname(accounts))
+    return {
+        **seen,
+        "listeners": [{"port": each["port"], "address": each["address"]} for each in sockets],
+        "zone": zone_of(daemons, here, around["instants"]),
+        "config": settings_of(around["daemon"], mains),
+        "beside": beside(accounts, [os.path.dirname(path) for path in mains]),
+        "folder": folder_facts(os.path.dirname(accounts)),
+        "pid_file": pid_facts(around["pid_file"], daemons) if around["pid_file"] else None,
+        "reload": reload_facts(helper.window()),
+        "written": written_facts(helper.journal.paths, info),
+    }
+
+
+def unseen(error: OSError) -> Json:
+    return {"unseen": os.strerror(error.errno) if error.errno else type(error).__name__}
+
+
+def listeners(ports: List[int]) -> List[Json]:
+    """Every socket of this host on which one of the ports is served."""
+    found: List[Json] = []
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError), open("/proc/net/" + name) as source:
+            for row in (line.split() for line in source.readlines()[1:]):
+                address, _, port = row[1].partition(":")
+                if row[3] == LISTENS and int(port, 16) in ports:
+                    found.append({"port": int(port, 16), "address": address, "inode": row[9]})
+    return found
+
+
+def look_at_processes(files: Dict[str, str], inodes: List[str]) -> Json:
+    """Who has one of the files open, and who serves one of the sockets; `hidden` counts who can't be looked into."""
+    holders: List[Json] = []
+    daemons: List[int] = []
+    # A host that hides the first process from us hides all others too.
+    hidden = 0 if os.path.exists("/proc/1") else 1
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            if pid == os.getpid() or not words_of(pid)[0]:
+                continue  # ourselves, a thread of the kernel, or one that only waits to be buried
+            numbers = os.listdir("/proc/%d/fd" % pid)
+        except PermissionError:
+            hidden += 1
+            continue
+        except OSError:
+            continue
+        for number in numbers:
+            with contextlib.suppress(OSError):
+                link = os.readlink("/proc/%d/fd/%s" % (pid, number))
+                if link.startswith("socket:[") and link[8:-1] in inodes:
+                    daemons.append(pid)
+                path, gone, _ = link.partition(" (deleted)")
+                if path in files:
+                    holders.append(holder(pid, number, files[path], bool(gone)))
+    return {"holders": holders, "hidden": hidden, "daemons": sorted(set(daemons))}
+
+
+def holder(pid: int, number: str, what: str, gone: bool) -> Json:
+    with open("/proc/%d/fdinfo/%s" % (pid, number)) as source:
+        flags = int(source.read().split("flags:")[1].split()[0], 8)
+    return {"pid": pid, "name": name_of(pid), "what": what, "writes": bool(flags & os.O_ACCMODE), "gone": gone}
+
+
+def name_of(pid: int) -> str:
+    with open("/proc/%d/comm" % pid) as source:
+        return source.read().strip()
+
+
+def words_of(pid: int) -> List[str]:
+    with open("/proc/%d/cmdline" % pid, "rb") as source:
+        return [os.fsdecode(word) for word in source.read().split(b"\0")]
+
+
+def shares_our_files(pid: int) -> bool:
+    """Whether a process has the same root as we: in a container the same path leads elsewhere."""
+    with contextlib.suppress(OSError):
+        theirs, ours = os.stat("/proc/%d/root/" % pid), os.stat("/")
+        return (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
+    return False
+
+
+def zone_of(daemons: List[int], here: List[int], instants: List[float]) -> Json:
+    """The local time at these instants, as seconds east of UTC, in the daemon's own zone if it can be seen."""
+    why = "the daemon's process can't be seen" if not daemons else "the daemon runs in a file system of its own"
+    for pid in here:
+        try:
+            with open("/proc/%d/environ" % pid, "rb") as source:
+                words = dict(word.split(b"=", 1) for word in source.read().split(b"\0") if b"=" in word)
+        except OSError as error:
+            why = "the daemon's environment can't be seen: " + os.strerror(error.errno or 0)
+            continue
+        zone = words.get(b"TZ")
+        named = None if zone is None else os.fsdecode(zone)
+        return {"of": "daemon", "tz": named, "offsets": offsets(named, instants)}
+    own = os.environ.get("TZ")
+    return {"of": "helper", "unseen": why, "tz": own, "offsets": offsets(own, instants)}
+
+
+def offsets(zone: Optional[str], instants: List[float]) -> List[int]:
+    before = os.environ.get("TZ")
+    try:
+        set_zone(zone)
+        return [time.localtime(instant).tm_gmtoff for instant in instants]
+    finally:
+        set_zone(before)
+
+
+def set_zone(zone: Optional[str]) -> None:
+    os.environ.pop("TZ", None)
+    if zone is not None:
+        os.environ["TZ"] = zone
+    time.tzset()
+
+
+def main_files(daemon: str, here: List[int], folder: str) -> List[str]:
+    """Where the daemon's own settings may stand: as it was told when it started, else beside the accounts."""
+    options, name, _ = DAEMON_FILES[daemon]
+    found: List[str] = []
+    for pid in here:
+        with contextlib.suppress(OSError):
+            words, start = words_of(pid), os.readlink("/proc/%d/cwd" % pid)
+            for number, word in enumerate(words[:-1]):
+                if word in options:
+                    found.append(os.path.join(start, words[number + 1], name).rstrip("/"))
+    return found or ([os.path.join(folder, name)] if name else [])
+
+
+def settings_of(daemon: str, mains: List[str]) -> Json:
+    """A few settings of the daemon; the last of several lines counts, and what is not written is None."""
+    why: Json = {"unseen": "where they stand can't be seen"}
+    for path in mains:
+        try:
+            with open(path, "rb") as source:
+                text = source.read()
+        except OSError as error:
+            why = dict(unseen(error), path=path)
+            continue
+        found = {name: re.findall(pattern, text) for name, pattern in DAEMON_FILES[daemon][2].items()}
+        values = {name: lines[-1].decode("latin-1") if lines else None for name, lines in found.items()}
+        return {"path": path, "values": values}
+    return why
+
+
+def beside(accounts: str, more: List[str]) -> Json:
+    """Files whose name contains that of the accounts file, there and in the folders of the daemon's settings."""
+    name = os.path.basename(accounts)
+    found: List[Json] = []
+    hidden: List[str] = []
+    for folder in sorted({os.path.dirname(accounts)}.union(more)):
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            hidden.append(folder)
+            continue
+        for path in [os.path.join(folder, other) for other in names if name in other]:
+            if os.path.realpath(path) == accounts:
+                continue
+            with contextlib.suppress(OSError):
+                info = os.lstat(path)
+                kind = "file" if stat.S_ISREG(info.st_mode) else "link" if stat.S_ISLNK(info.st_mode) else "other"
+                age = time.time() - info.st_mtime
+                found.append({"path": path, "kind": kind, "mode": stat.S_IMODE(info.st_mode), "age": age})
+    return {"found": found[:MOST_BESIDE], "hidden": hidden}
+
+
+def folder_facts(folder: str) -> Json:
+    info = os.stat(folder)
+    return {"writable": os.access(folder, os.W_OK | os.X_OK), "mode": stat.S_IMODE(info.st_mode)}
+
+
+def pid_facts(path: str, daemons: List[int]) -> Json:
+    """Whether the process of a pid file runs, may be signalled by us, and serves the status page or is its parent."""
+    try:
+        with open(path) as source:
+            pid = int(source.read().strip())
+    except OSError as error:
+        return unseen(error)
+    except ValueError:
+        return {"unseen": "it holds no number"}
+    may_signal = True
+    try:
+        os.kill(checked_pid(pid), 0)
+    except PermissionError:
+        may_signal = False
+    except OSError:
+        return {"runs": False}
+    serves = None if not daemons else pid in daemons or pid in [parent_of(daemon) for daemon in daemons]
+    return {"runs": True, "may_signal": may_signal, "pid": pid, "name": name_of(pid), "serves": serves}
+
+
+def parent_of(pid: int) -> int:
+    try:
+        with open("/proc/%d/stat" % pid) as source:
+            return int(source.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def reload_facts(window: Json) -> Json:
+    """How many seconds ago the last reload was asked for and the last one proven, since the host has started."""
+    now = boot_clock()
+    asked = now - window["at"] if window["at"] >= 0 else None
+    proven = now - window["proven"] if "proven" in window else None
+    return {"asked": asked, "proven": proven, "visible": window["visible"]}
+
+
+def written_facts(journal: List[str], info: os.stat_result) -> Json:
+    """How many seconds ago our last batch was settled, and when the file was changed if that was later."""
+    settled = [os.stat(path).st_mtime_ns for path in journal if os.path.exists(path)]
+    if not settled:
+        return {"ago": None, "changed": None}
+    changed = max(info.st_mtime_ns, info.st_ctime_ns)
+    later = changed > max(settled)
+    now = time.time()
+    return {"ago": now - max(settled) / 1e9, "changed": now - changed / 1e9 if later else None}
+
+
 REQUESTS = ("read", "apply", "replace", "probe", "scan", "inspect", "hello")
 
 
-def answer_to(helper: Optional[Helper], request: Json) -> Tuple[Optional[Helper], Json]:
+def answer_to(
+    helper: Optional[Helper], request: Json, bounds: Optional[Bounds] = None
+) -> Tuple[Optional[Helper], Json]:
     """Carry out one request; the first one must be `hello`, which says what this helper serves."""
     name = request["do"]
     if name == "hello":
-        helper = Helper(request["setup"])
+        helper = Helper(request["setup"], bounds)
     if helper is None or name not in REQUESTS:
         raise Trouble("bad_request")
     return helper, getattr(helper, name)(request)
 
 
-def serve(source: BinaryIO, sink: BinaryIO) -> None:
+def serve(source: BinaryIO, sink: BinaryIO, bounds: Optional[Bounds] = None) -> None:
     """Answer requests until the input ends or stops making sense."""
     helper: Optional[Helper] = None
     while True:
@@ -911,7 +1210,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
             return
         answer: Json
         try:
-            helper, result = answer_to(helper, request)
+            helper, result = answer_to(helper, request, bounds)
             answer = {"ok": result}
         except Trouble as trouble:
             answer = {"trouble": trouble.code, "detail": trouble.detail}
@@ -924,6 +1223,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        serve(sys.stdin.buffer, sys.stdout.buffer)
+        # A forced command says behind the allowed programs' hashes what its key is for.
+        serve(sys.stdin.buffer, sys.stdout.buffer, Bounds(sys.argv[2:]) if len(sys.argv) > 1 else None)
     except BrokenPipeError:
         os._exit(0)
