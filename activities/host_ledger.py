@@ -74,17 +74,20 @@ class LedgerOfHosts:
             token = await halves.fence_token(tx, host)
         return Token(token.epoch, token.n)
 
-    async def proven_revision(self, line_id: str, host: str) -> Proven:
-        """What is proven of one half by now; raises UnknownLine for a half that does not exist."""
+    async def proven(self, host: str, line_ids: Sequence[str]) -> dict[str, Proven]:
+        """What is proven by now of these lines' halves, by line id; a half that does not exist is left out."""
         async with self._ledger.read() as tx:
-            progress = await halves.half_progress(tx, line_id, host)
-        wanted = Wanted.PRESENT if progress.proven_state is HalfState.APPLIED else Wanted.ABSENT
-        return Proven(line_id, progress.proven, wanted)
+            known = await halves.host_progress(tx, host, line_ids)
+        return {line_id: Proven(line_id, one.proven, _wanted(one.proven_state)) for line_id, one in known.items()}
 
     async def absent_usernames(self, host: str, usernames: Sequence[str]) -> set[str]:
         """Which of these are lines of ours whose absence from the host is wanted and proven."""
         async with self._ledger.read() as tx:
             return set(await halves.absent_usernames(tx, host, usernames))
+
+
+def _wanted(state: HalfState | None) -> Wanted:
+    return Wanted.PRESENT if state is HalfState.APPLIED else Wanted.ABSENT
 
 
 def _state(wanted: Wanted) -> HalfState:

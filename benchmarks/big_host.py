@@ -4,7 +4,7 @@ import random
 import string
 import sys
 import zlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -86,10 +86,10 @@ class Lines:
         del host
         return Token(1, self._number)
 
-    async def proven_revision(self, line_id: str, host: str) -> Proven | None:
-        """What is proven of a line."""
+    async def proven(self, host: str, line_ids: Sequence[str]) -> Mapping[str, Proven]:
+        """What is proven of these lines."""
         del host
-        return self._proven.get(line_id)
+        return {line_id: self._proven[line_id] for line_id in line_ids if line_id in self._proven}
 
     async def absent_usernames(self, host: str, usernames: Sequence[str]) -> set[str]:
         """None: no line ends here."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -38,10 +38,11 @@ class MemoryLedger:
     """A ledger for one host: what is wanted, what is proven, and what failed."""
 
     wanted: dict[str, Half] = field(default_factory=dict[str, Half])
-    proven: dict[str, Proven] = field(default_factory=dict[str, Proven])
+    known: dict[str, Proven] = field(default_factory=dict[str, Proven])
     failures: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     batches: list[int] = field(default_factory=list[int])
     epoch: int = 1
+    reads: list[int] = field(default_factory=list[int])
     number: int = 0
 
     def want(
@@ -77,7 +78,7 @@ class MemoryLedger:
     async def close_batch(self, host: str, token: Token, proven: Sequence[Proven]) -> None:
         for one in proven:
             if one.revision > self._proven_revision(one.line_id):
-                self.proven[one.line_id] = one
+                self.known[one.line_id] = one
 
     async def report_failure(self, host: str, line_ids: Sequence[str], code: str) -> None:
         self.failures.extend((line_id, code) for line_id in line_ids)
@@ -85,19 +86,20 @@ class MemoryLedger:
     async def fence(self, host: str) -> Token:
         return Token(self.epoch, self.number)
 
-    async def proven_revision(self, line_id: str, host: str) -> Proven | None:
-        half = self.wanted.get(line_id)
-        return self.proven.get(line_id, Proven(line_id, 0, half.wanted)) if half is not None else None
+    async def proven(self, host: str, line_ids: Sequence[str]) -> Mapping[str, Proven]:
+        self.reads.append(len(line_ids))
+        asked = [half for line_id in line_ids if (half := self.wanted.get(line_id)) is not None]
+        return {each.line_id: self.known.get(each.line_id, Proven(each.line_id, 0, each.wanted)) for each in asked}
 
     async def absent_usernames(self, host: str, usernames: Sequence[str]) -> set[str]:
         return {
             name
             for name in usernames
-            if (proven := self.proven.get(name)) is not None and proven.wanted is Wanted.ABSENT
+            if (proven := self.known.get(name)) is not None and proven.wanted is Wanted.ABSENT
         }
 
     def _proven_revision(self, line_id: str) -> int:
-        found = self.proven.get(line_id)
+        found = self.known.get(line_id)
         return found.revision if found is not None else 0
 
 

@@ -83,7 +83,7 @@ async def test_a_daemon_that_ignores_its_reloads_is_never_called_proven(oscam: L
         await writer.bring(wanted.line_id, 1)
 
     assert oscam.ledger.failures == [("rosewood22", "NotProven")]
-    assert not oscam.ledger.proven
+    assert not oscam.ledger.known
     await oscam.tell(do="ignore_reloads", on=False)
     assert (await writer.bring(wanted.line_id, 1)).revision == 1
     await writer.close()

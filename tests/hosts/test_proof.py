@@ -156,7 +156,7 @@ async def test_a_daemon_that_ignores_its_reloads_proves_no_kind_of_change(lab: L
         look_at = {"multics": "CCCAM PORT", "oscam": "httpreadonly"}[lab.host.protocol]
         assert all(isinstance(each, NotProven) and each.attention and look_at in each.hint for each in found)
         assert sorted(ledger.failures) == sorted((half.line_id, "NotProven") for half in changes)
-        assert all(proven.revision == 1 for proven in ledger.proven.values())
+        assert all(proven.revision == 1 for proven in ledger.known.values())
         await lab.tell(do="ignore_reloads", on=False)
         assert await refusals(writer, changes) == [None] * 5
 

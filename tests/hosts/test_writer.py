@@ -1,13 +1,16 @@
 """Group commit without a host: who waits, who is told what, and how often a host that is down is asked."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from tests.hosts.judge import daemon_of
 from tests.hosts.lab import MemoryLedger
+from twinline.errors import UnknownLine
 from twinline.hosts.errors import HostUnreachable
+from twinline.hosts.ports import Proven
+from twinline.hosts.reads import ProvenReads
 from twinline.hosts.ssh import Helper
 from twinline.hosts.writer import HostWriter
 
@@ -32,6 +35,21 @@ class DeafLedger(MemoryLedger):
 
     async def report_failure(self, host: str, line_ids: Sequence[str], code: str) -> None:
         raise ConnectionError("the database is away")
+
+
+class SlowLedger(MemoryLedger):
+    """A ledger whose answer is on its way until a test lets it arrive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def proven(self, host: str, line_ids: Sequence[str]) -> Mapping[str, Proven]:
+        answer = await super().proven(host, line_ids)
+        self.read.set()
+        await self.may_answer.wait()
+        return answer
 
 
 def writer_on(ledger: MemoryLedger, down: Down) -> HostWriter:
@@ -81,5 +99,31 @@ async def test_who_waits_is_released_when_the_writer_closes() -> None:
 
 async def test_a_line_without_a_half_is_refused_at_once() -> None:
     writer = writer_on(MemoryLedger(), Down())
-    with pytest.raises(ValueError, match="no half"):
+    with pytest.raises(UnknownLine, match="no half"):
         await writer.bring("nobody", 1)
+
+
+async def test_all_who_ask_at_once_share_one_read_of_the_ledger() -> None:
+    ledger, down = MemoryLedger(), Down()
+    writer = writer_on(ledger, down)
+    down.answer.set()
+    halves = [ledger.want(f"guest{number}", "pw23456789abcdef") for number in range(50)]
+    for each in halves:
+        ledger.known[each.line_id] = Proven(each.line_id, 1, each.wanted)
+    outcomes = await settled([asyncio.create_task(writer.bring(each.line_id, 1)) for each in halves])
+    assert outcomes == list(ledger.known.values())
+    assert ledger.reads == [50]
+
+
+async def test_who_asks_while_the_ledger_is_read_gets_a_read_of_his_own() -> None:
+    ledger = SlowLedger()
+    reads = ProvenReads("mc-eu1", ledger)
+    half = ledger.want("guest", "pw23456789abcdef")
+    early = asyncio.create_task(reads.of(half.line_id))
+    await ledger.read.wait()
+    ledger.known[half.line_id] = Proven(half.line_id, 1, half.wanted)
+    late = asyncio.create_task(reads.of(half.line_id))
+    await asyncio.sleep(0)
+    ledger.may_answer.set()
+    assert (await early).revision == 0
+    assert (await late).revision == 1

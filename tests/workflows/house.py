@@ -86,7 +86,7 @@ class ObedientHost:
                 self.held[half.username] = half
             results = [Proven(half.line_id, half.revision, half.wanted) for half in batch.halves]
             await self._ledger.close_batch(self.host, batch.token, results)
-            return await self._ledger.proven_revision(line_id, self.host)
+            return (await self._ledger.proven(self.host, [line_id]))[line_id]
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -1,6 +1,6 @@
 """What writing to a host needs from the rest of the house: the ledger's side of a batch, as a Protocol."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -72,8 +72,8 @@ class HostLedger(Protocol):
         """The last fencing token that was given out for the host."""
         ...
 
-    async def proven_revision(self, line_id: str, host: str) -> Proven | None:
-        """What is proven of one half by now; None for a half that does not exist."""
+    async def proven(self, host: str, line_ids: Sequence[str]) -> Mapping[str, Proven]:
+        """What is proven by now of these lines' halves, by line id; a half that does not exist is left out."""
         ...
 
     async def absent_usernames(self, host: str, usernames: Sequence[str]) -> set[str]:

@@ -25,6 +25,7 @@ from twinline.hosts.errors import (
 )
 from twinline.hosts.image import Image, Plan
 from twinline.hosts.ports import Batch, Half, HostLedger, Proven, Token, Wanted
+from twinline.hosts.reads import ProvenReads, no_half
 from twinline.hosts.ssh import Changed, Helper, decode, encode
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class HostWriter:
         self._daemon = daemon
         self._ledger = ledger
         self._start_helper = start_helper
+        self._proven = ProvenReads(host, ledger)
         self._helper: Helper | None = None
         self._image: Image | None = None
         self._waiters: dict[str, list[_Waiter]] = {}
@@ -61,10 +63,11 @@ class HostWriter:
         self._task: asyncio.Task[None] | None = None
 
     async def bring(self, line_id: str, revision: int) -> Proven:
-        """Wait until the host is proven to hold at least this revision; raises the HostError that prevents it."""
-        known = await self._ledger.proven_revision(line_id, self.host)
-        if known is None:
-            raise ValueError(f"line {line_id} has no half on {self.host}")
+        """Wait until the host is proven to hold at least this revision.
+
+        Raises the HostError that prevents it, or UnknownLine when the line has no half here.
+        """
+        known = await self._proven.of(line_id)
         if known.revision >= revision:
             return known
         answer: asyncio.Future[Proven] = asyncio.get_running_loop().create_future()
@@ -144,13 +147,17 @@ class HostWriter:
                 await self._fail([line_id], error)
         # Whoever still waits was proven by somebody else, or was taken too late for this batch.
         taken = {half.line_id for half in batch.halves}
-        for line_id in list(self._waiters):
-            known = await self._ledger.proven_revision(line_id, self.host)
+        left = list(self._waiters)
+        if not left:
+            return
+        proven = await self._ledger.proven(self.host, left)
+        full = len(batch.halves) == BATCH_LIMIT
+        for line_id in left:
+            known = proven.get(line_id)
             if known is None:
-                self._answer_all([line_id], ValueError(f"line {line_id} has no half on {self.host}"))
+                self._answer_all([line_id], no_half(line_id, self.host))
                 continue
             self._answer(known)
-            full = len(batch.halves) == BATCH_LIMIT
             if not full and line_id not in taken and known.revision < waiting.get(line_id, 0):
                 # A ledger that was set back: asking it again and again would never end.
                 self._answer_all([line_id], ValueError(f"line {line_id} has no revision {waiting[line_id]}"))

@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import AwareDatetime, SecretStr
 from sqlmodel import case, col, select, update
 
-from twinline.errors import Misconfigured, UnknownLine
+from twinline.errors import Misconfigured
 from twinline.ledger import models
 from twinline.ledger.lines import mark_of, password_of
 from twinline.ledger.rules import LineState
@@ -103,15 +103,13 @@ def progress_of(half: models.Half) -> HalfProgress:
     return HalfProgress.model_validate(half.model_dump())
 
 
-async def half_progress(tx: ReadTx, line_id: str, host: str) -> HalfProgress:
-    """How far the half of this line on this host is; raises UnknownLine."""
-    half = await tx.session.get(models.Half, (line_id, host))
-    if half is None:
-        raise UnknownLine(
-            f'line {line_id} has no half on host "{host}"',
-            hint="Was the ledger restored from an older backup? Repeat the order.",
-        )
-    return progress_of(half)
+async def host_progress(tx: ReadTx, host: str, line_ids: Sequence[str]) -> dict[str, HalfProgress]:
+    """How far these lines' halves on this host are, by line id; a half that does not exist is left out."""
+    found: dict[str, HalfProgress] = {}
+    for ids in _chunks(line_ids):
+        query = select(models.Half).where(models.Half.host == host, col(models.Half.line_id).in_(ids))
+        found.update((half.line_id, progress_of(half)) for half in await tx.session.exec(query))
+    return found
 
 
 async def line_progress(tx: ReadTx, line_id: str) -> tuple[HalfProgress, ...]:
