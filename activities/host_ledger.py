@@ -1,15 +1,17 @@
 """The ledger as the writers of hosts see it."""
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
-from twinline.hosts.errors import Fenced
+from twinline.hosts.errors import Fenced, HostError, NotProven, named
 from twinline.hosts.ports import Batch, Half, Proven, Token, Wanted
 from twinline.ledger import Ledger, halves
 from twinline.messages import HalfState
 
-# What stops one record is no sign that the host is down.
-_OF_ONE_RECORD = ("RecordConflict", "NotProven", "Fenced", "BlastGuard")
+NEXT_LOOK = timedelta(minutes=10)
+"""When a half that waits for a person is looked at again, so that a repair is noticed even if nobody says so."""
+NEXT_RELOAD = timedelta(hours=1)
+"""The same where looking costs the daemon a reload."""
 
 
 def _now() -> datetime:
@@ -55,18 +57,30 @@ class LedgerOfHosts:
         except halves.StaleToken:
             raise Fenced("another writer opened a later batch of this host") from None
 
-    async def report_failure(self, host: str, line_ids: Sequence[str], code: str) -> None:
-        """Record why these halves could not be brought up to date this time."""
+    async def report_failure(self, host: str, tried: Mapping[str, int], code: str) -> None:
+        """Record why these halves could not be brought up to date this time, and who has to wait for a person."""
+        kind = named(code) or HostError
+        now = self._clock()
         async with self._ledger.write() as tx:
             await halves.report_failure(
                 tx,
                 host,
-                line_ids,
+                list(tried),
                 code=code,
-                now=self._clock(),
+                now=now,
                 next_attempt=None,
-                host_down=code not in _OF_ONE_RECORD,
+                host_down=not kind.of_one_line and kind is not Fenced,
+                host_asks=kind.attention,
             )
+            if kind.attention and kind.of_one_line:
+                next_look = now + (NEXT_RELOAD if kind is NotProven else NEXT_LOOK)
+                for line_id, revision in tried.items():
+                    await halves.stop_half(tx, host, line_id, revision=revision, code=code, next_look=next_look)
+
+    async def ask_again(self, line_id: str, host: str, *, due_only: bool) -> bool:
+        """Let a half that waits for a person into batches again; False if `due_only` and it is not due yet."""
+        async with self._ledger.write() as tx:
+            return await halves.ask_again(tx, line_id, host, now=self._clock(), due_only=due_only)
 
     async def fence(self, host: str) -> Token:
         """The last fencing token that was given out for the host; raises Misconfigured."""
@@ -78,7 +92,10 @@ class LedgerOfHosts:
         """What is proven by now of these lines' halves, by line id; a half that does not exist is left out."""
         async with self._ledger.read() as tx:
             known = await halves.host_progress(tx, host, line_ids)
-        return {line_id: Proven(line_id, one.proven, _wanted(one.proven_state)) for line_id, one in known.items()}
+        return {
+            line_id: Proven(line_id, one.proven, _wanted(one.proven_state), one.attention)
+            for line_id, one in known.items()
+        }
 
     async def absent_usernames(self, host: str, usernames: Sequence[str]) -> set[str]:
         """Which of these are lines of ours whose absence from the host is wanted and proven."""

@@ -77,9 +77,14 @@ class Lines:
             if self._halves[self._places[one.line_id]].revision <= one.revision:
                 self._behind.pop(one.line_id, None)
 
-    async def report_failure(self, host: str, line_ids: Sequence[str], code: str) -> None:
+    async def report_failure(self, host: str, tried: Mapping[str, int], code: str) -> None:
         """Nothing: `bring` raises the failure as well, and that ends the measurement."""
-        del host, line_ids, code
+        del host, tried, code
+
+    async def ask_again(self, line_id: str, host: str, *, due_only: bool) -> bool:
+        """Yes: nothing waits for a person here."""
+        del line_id, host, due_only
+        return True
 
     async def fence(self, host: str) -> Token:
         """The last token."""

@@ -12,6 +12,7 @@ from typing import Any
 from typing import Protocol as Shape
 
 from tests.support.ports import free_port
+from twinline.hosts.errors import named
 from twinline.hosts.factory import daemon_for, helper_for, writer_for
 from twinline.hosts.helper_program import StatusPages
 from twinline.hosts.ports import Batch, Half, Proven, Token, Wanted
@@ -43,6 +44,8 @@ class MemoryLedger:
     batches: list[int] = field(default_factory=list[int])
     epoch: int = 1
     reads: list[int] = field(default_factory=list[int])
+    stopped: dict[str, str] = field(default_factory=dict[str, str])
+    """Lines that wait for a person, and why."""
     number: int = 0
 
     def want(
@@ -59,6 +62,7 @@ class MemoryLedger:
         mark = f"{revision}-{abs(hash((username, password, wanted, ends_at))) % 2**32:08x}"
         half = Half(username, username, password, wanted, ends_at, revision, mark)
         self.wanted[username] = half
+        self.stopped.pop(username, None)
         return half
 
     def change(self, username: str, **changes: object) -> Half:
@@ -69,7 +73,11 @@ class MemoryLedger:
 
     async def open_batch(self, host: str, limit: int) -> Batch:
         self.number += 1
-        behind = [half for half in self.wanted.values() if half.revision > self._proven_revision(half.line_id)]
+        behind = [
+            half
+            for half in self.wanted.values()
+            if half.revision > self._proven_revision(half.line_id) and half.line_id not in self.stopped
+        ]
         behind.sort(key=lambda half: half.wanted is Wanted.PRESENT)
         if limit:
             self.batches.append(len(behind[:limit]))
@@ -79,9 +87,16 @@ class MemoryLedger:
         for one in proven:
             if one.revision > self._proven_revision(one.line_id):
                 self.known[one.line_id] = one
+                self.stopped.pop(one.line_id, None)
 
-    async def report_failure(self, host: str, line_ids: Sequence[str], code: str) -> None:
-        self.failures.extend((line_id, code) for line_id in line_ids)
+    async def report_failure(self, host: str, tried: Mapping[str, int], code: str) -> None:
+        self.failures.extend((line_id, code) for line_id in tried)
+        kind = named(code)
+        if kind is not None and kind.attention and kind.of_one_line:
+            self.stopped |= {line: code for line, revision in tried.items() if revision == self.wanted[line].revision}
+
+    async def ask_again(self, line_id: str, host: str, *, due_only: bool) -> bool:
+        return not due_only and self.stopped.pop(line_id, None) is not None
 
     async def fence(self, host: str) -> Token:
         return Token(self.epoch, self.number)
@@ -89,7 +104,13 @@ class MemoryLedger:
     async def proven(self, host: str, line_ids: Sequence[str]) -> Mapping[str, Proven]:
         self.reads.append(len(line_ids))
         asked = [half for line_id in line_ids if (half := self.wanted.get(line_id)) is not None]
-        return {each.line_id: self.known.get(each.line_id, Proven(each.line_id, 0, each.wanted)) for each in asked}
+        return {
+            each.line_id: replace(
+                self.known.get(each.line_id, Proven(each.line_id, 0, each.wanted)),
+                attention=self.stopped.get(each.line_id),
+            )
+            for each in asked
+        }
 
     async def absent_usernames(self, host: str, usernames: Sequence[str]) -> set[str]:
         return {

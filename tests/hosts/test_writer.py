@@ -33,7 +33,7 @@ class Down:
 class DeafLedger(MemoryLedger):
     """A ledger that can't take reports."""
 
-    async def report_failure(self, host: str, line_ids: Sequence[str], code: str) -> None:
+    async def report_failure(self, host: str, tried: Mapping[str, int], code: str) -> None:
         raise ConnectionError("the database is away")
 
 

@@ -192,18 +192,37 @@ class Desk:
         await self.close_batch(batch)
         return batch
 
-    async def fail(self, host: str, *line_ids: str, host_down: bool = True) -> None:
+    async def fail(
+        self, host: str, *line_ids: str, host_down: bool = True, code: str = "ConnectionLost", host_asks: bool = False
+    ) -> None:
         """Report that a batch did not get through."""
         async with self.ledger.write() as tx:
             await halves.report_failure(
                 tx,
                 host,
                 line_ids,
-                code="ConnectionLost",
+                code=code,
                 now=self.now,
                 next_attempt=self.now + timedelta(seconds=30),
                 host_down=host_down,
+                host_asks=host_asks,
             )
+
+    async def stop(self, host: str, line_id: str, *, revision: int = 1, code: str = "RecordConflict") -> None:
+        """Let a half wait for a person; it is looked at again after ten minutes."""
+        async with self.ledger.write() as tx:
+            next_look = self.now + timedelta(minutes=10)
+            await halves.stop_half(tx, host, line_id, revision=revision, code=code, next_look=next_look)
+
+    async def ask_again(self, host: str, line_id: str, *, due_only: bool = False) -> bool:
+        """Ask for a half that waits for a person."""
+        async with self.ledger.write() as tx:
+            return await halves.ask_again(tx, line_id, host, now=self.now, due_only=due_only)
+
+    async def abandon(self, host: str, line_id: str, *, actor: str = "cli", reason: str = "it is gone") -> None:
+        """Give a half up."""
+        async with self.ledger.write() as tx:
+            await halves.abandon_half(tx, line_id, host, actor=actor, reason=reason, now=self.now)
 
     async def view(self, username: str) -> LineView:
         """Look at a line."""

@@ -246,6 +246,13 @@ class LivesOfLines(RuleBasedStateMachine):
         batch = self.batches.pop(pick % len(self.batches))
         self.run(self.desk.fail(batch.host, *(half.line_id for half in batch.halves)))
 
+    @precondition(lambda self: self.batches)
+    @rule(pick=picks)
+    def a_batch_finds_what_a_person_must_see(self, pick: int) -> None:
+        batch = self.batches.pop(pick % len(self.batches))
+        for half in batch.halves:
+            self.run(self.desk.stop(batch.host, half.line_id, revision=half.revision))
+
     # --- what always holds --------------------------------------------------------------------------
 
     @invariant()
@@ -282,6 +289,7 @@ class LivesOfLines(RuleBasedStateMachine):
             in_step = one.proven == one.wanted
             assert in_step == (one.state in {HalfState.APPLIED, HalfState.REMOVED})
             assert in_step == (one.behind_since is None)
+            assert not (in_step and one.attention)
         assert dict(orders) == {recorded.order_id: recorded.model_dump_json() for _, recorded in self.taken}
 
     def teardown(self) -> None:
@@ -294,6 +302,8 @@ class LivesOfLines(RuleBasedStateMachine):
 
     async def converge(self) -> None:
         for host in HOSTS:
+            for half in await self.desk.rows(models.Half):
+                await self.desk.ask_again(half.host, half.line_id)
             await self.desk.prove(host)
             assert (await self.desk.open_batch(host)).halves == ()
         async with self.desk.ledger.read() as tx:

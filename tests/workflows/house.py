@@ -79,7 +79,7 @@ class ObedientHost:
             self.attempts += 1
             if self.down_for_attempts > 0:
                 self.down_for_attempts -= 1
-                await self._ledger.report_failure(self.host, [line_id], "HostUnreachable")
+                await self._ledger.report_failure(self.host, {line_id: revision}, "HostUnreachable")
                 raise HostUnreachable("no SSH connection")
             batch = await self._ledger.open_batch(self.host, 1000)
             for half in batch.halves:

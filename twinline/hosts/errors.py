@@ -17,9 +17,11 @@
     ├── NotProven          written and reloaded, but the daemon does not show it: stop and ask
     └── RecordConflict     a record of that name on the host is not ours: stop and ask
 
-All of them can be repaired without us, so retrying helps; `attention` says that a person has to look first.
+All of them can be repaired without us, so retrying helps; `attention` says that a person has to look first,
+`of_one_line` that the host itself is well and only the lines that failed are the matter.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -27,6 +29,7 @@ class HostError(Exception):
     """Base of everything that keeps a half from being proven; the text holds no secret and no address."""
 
     attention: ClassVar[bool] = False
+    of_one_line: ClassVar[bool] = False
     hint: str = "twinline keeps trying"
 
     @property
@@ -103,6 +106,7 @@ class BlastGuard(HostError):
     """More lines than the guard allows in an hour would lose access here, and no event says why."""
 
     attention = True
+    of_one_line = True
     hint = "find out what changed the ledger and put it right; orders, ends and blocks that were recorded go on"
 
 
@@ -129,18 +133,33 @@ class NotProven(HostError):
     """The file is right, the reload was asked for repeatedly, and the daemon still does not show the change."""
 
     attention = True
+    of_one_line = True
     hint = "look at the daemon's log; check that it reads this accounts_file and that its reload works"
 
-    def __init__(self, text: str, *, hint: str) -> None:
+    def __init__(self, text: str, *, hint: str | None = None) -> None:
         super().__init__(text)
-        self.hint = hint
+        if hint is not None:
+            self.hint = hint
 
 
 class RecordConflict(HostError):
     """The accounts file holds a record with the line's username that twinline did not write."""
 
     attention = True
+    of_one_line = True
     hint = "remove or rename the foreign record on the host, then retry the order"
+
+
+def kinds(base: type[HostError] = HostError) -> Iterator[type[HostError]]:
+    """Every kind of host error there is."""
+    for kind in base.__subclasses__():
+        yield kind
+        yield from kinds(kind)
+
+
+def named(code: str) -> type[HostError] | None:
+    """The kind of error that a receipt or the ledger shows as this code; None for a code of something else."""
+    return next((kind for kind in kinds() if kind.__name__ == code), None)
 
 
 def trouble(code: str, detail: str) -> HostError:

@@ -51,21 +51,30 @@ class Proven:
     line_id: str
     revision: int
     wanted: Wanted
+    attention: str | None = None
+    """Why the half waits for a person, as the code of the error that stopped it."""
 
 
 class HostLedger(Protocol):
     """The ledger as the writer of a host sees it; every call is one short transaction."""
 
     async def open_batch(self, host: str, limit: int) -> Batch:
-        """Raise the host's fencing token and take what is behind there."""
+        """Raise the host's fencing token and take what is behind there and waits for no person."""
         ...
 
     async def close_batch(self, host: str, token: Token, proven: Sequence[Proven]) -> None:
         """Record what was proven, where it is higher than what was known."""
         ...
 
-    async def report_failure(self, host: str, line_ids: Sequence[str], code: str) -> None:
-        """Record why these halves could not be brought up to date this time."""
+    async def report_failure(self, host: str, tried: Mapping[str, int], code: str) -> None:
+        """Record why these halves (line id and revision) could not be brought up to date this time.
+
+        One whose error asks for a person waits for that, unless a newer revision is wanted by now.
+        """
+        ...
+
+    async def ask_again(self, line_id: str, host: str, *, due_only: bool) -> bool:
+        """Let a half that waits for a person into batches again; False if `due_only` and it is not due yet."""
         ...
 
     async def fence(self, host: str) -> Token:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import uuid
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from twinline.hosts.errors import (
     NotProven,
     RecordConflict,
     StatusTrouble,
+    named,
 )
 from twinline.hosts.image import Image, Plan
 from twinline.hosts.ports import Batch, Half, HostLedger, Proven, Token, Wanted
@@ -54,6 +55,8 @@ class HostWriter:
         self._proven = ProvenReads(host, ledger)
         self._helper: Helper | None = None
         self._image: Image | None = None
+        self._maybe_repaired = False
+        """Whether a person may have changed the file since it was pictured."""
         self._waiters: dict[str, list[_Waiter]] = {}
         self._scrub: set[str] = set()
         self._stubborn: dict[str, int] = {}
@@ -62,14 +65,19 @@ class HostWriter:
         self._deaf_until = 0.0
         self._task: asyncio.Task[None] | None = None
 
-    async def bring(self, line_id: str, revision: int) -> Proven:
+    async def bring(self, line_id: str, revision: int, *, recheck: bool = False) -> Proven:
         """Wait until the host is proven to hold at least this revision.
 
+        A half that waits for a person is tried all the same; with `recheck` only when it is due to be looked at.
         Raises the HostError that prevents it, or UnknownLine when the line has no half here.
         """
         known = await self._proven.of(line_id)
         if known.revision >= revision:
             return known
+        if known.attention is not None:
+            if not await self._ledger.ask_again(line_id, self.host, due_only=recheck):
+                raise _still_waits(known.attention)
+            self._maybe_repaired = True
         answer: asyncio.Future[Proven] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(line_id, []).append(_Waiter(revision, answer))
         self._woken.set()
@@ -102,17 +110,17 @@ class HostWriter:
                 self._answer_all(list(self._waiters), error)
 
     async def _round(self) -> None:
-        lines = list(self._waiters)
+        tried = self._wanted_revisions()
         self._woken.clear()
         try:
-            await self._quiet(interruptible=not lines)
-            if lines:
+            await self._quiet(interruptible=not tried)
+            if tried:
                 await self._batch()
             elif not self._waiters:
                 await self._tidy()
         except HostError as error:
             await self._drop_helper()
-            await self._fail(lines, await self._told_apart(error))
+            await self._fail(tried, await self._told_apart(error))
 
     async def _told_apart(self, error: HostError) -> HostError:
         """A refusal by fencing token, as what it is: overtaken by a newer writer, or a ledger that was set back."""
@@ -140,11 +148,14 @@ class HostWriter:
 
     async def _batch(self) -> None:
         helper = await self._connected()
-        waiting = {line_id: max(waiter.revision for waiter in each) for line_id, each in self._waiters.items()}
+        if self._maybe_repaired:
+            self._maybe_repaired, self._image = False, None
+        waiting = self._wanted_revisions()
         batch = await self._ledger.open_batch(self.host, BATCH_LIMIT)
         if batch.halves:
+            tried = {half.line_id: half.revision for half in batch.halves}
             for line_id, error in (await self._carry_out(helper, batch)).items():
-                await self._fail([line_id], error)
+                await self._fail({line_id: tried[line_id]}, error)
         # Whoever still waits was proven by somebody else, or was taken too late for this batch.
         taken = {half.line_id for half in batch.halves}
         left = list(self._waiters)
@@ -159,6 +170,10 @@ class HostWriter:
                 continue
             self._answer(known)
             if not full and line_id not in taken and known.revision < waiting.get(line_id, 0):
+                if known.attention is not None:
+                    # Another worker's batch has stopped it since.
+                    self._answer_all([line_id], _still_waits(known.attention))
+                    continue
                 # A ledger that was set back: asking it again and again would never end.
                 self._answer_all([line_id], ValueError(f"line {line_id} has no revision {waiting[line_id]}"))
 
@@ -198,11 +213,21 @@ class HostWriter:
                 if not waiter.answer.done():
                     waiter.answer.set_exception(error)
 
-    async def _fail(self, lines: Sequence[str], error: HostError) -> None:
+    def _wanted_revisions(self) -> dict[str, int]:
+        return {line_id: max(waiter.revision for waiter in each) for line_id, each in self._waiters.items()}
+
+    async def _fail(self, tried: Mapping[str, int], error: HostError) -> None:
+        """Report it and tell those who wait; who came meanwhile for a later revision is none of them."""
         try:
-            await self._ledger.report_failure(self.host, lines, error.code)
+            await self._ledger.report_failure(self.host, tried, error.code)
         finally:
-            self._answer_all(lines, error)
+            for line_id, revision in tried.items():
+                waiting = self._waiters.pop(line_id, [])
+                if left := [waiter for waiter in waiting if waiter.revision > revision]:
+                    self._waiters[line_id] = left
+                for waiter in waiting:
+                    if waiter.revision <= revision and not waiter.answer.done():
+                        waiter.answer.set_exception(error)
 
     # -- one batch on the host
 
@@ -353,6 +378,11 @@ class HostWriter:
             self._stubborn.pop(half.line_id, None)
         if batch.halves:
             await self._record(batch, [Proven(half.line_id, half.revision, half.wanted) for half in halves])
+
+
+def _still_waits(code: str) -> HostError:
+    kind = named(code) or HostError
+    return kind("it waits for a person since an earlier try")
 
 
 def checks_of(daemon: Daemon, half: Half) -> list[dict[str, Any]]:

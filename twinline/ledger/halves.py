@@ -1,15 +1,22 @@
-"""What hosts need: batches of the halves that are behind, and what came of them."""
+"""What hosts need: batches of the halves that are behind, and what came of them.
+
+What a person has to look at is remembered where it is wrong. Trouble with one record stands at its half
+(`Half.attention`): the half takes no part in batches, so that it costs others no reload, until somebody asks for
+it, until it is due to be looked at, or until a newer revision makes it another matter; a proof ends it. Trouble
+with the host itself stands at the host (`Host.attention`) and marks no half: the first batch that gets through
+ends it, and takes along everything that is behind.
+"""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import AwareDatetime, SecretStr
-from sqlmodel import case, col, select, update
+from sqlmodel import case, col, or_, select, update
 
-from twinline.errors import Misconfigured
+from twinline.errors import Misconfigured, UnknownLine
 from twinline.ledger import models
-from twinline.ledger.lines import mark_of, password_of
+from twinline.ledger.lines import line_by_id, mark_of, note, password_of
 from twinline.ledger.rules import LineState
 from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.ledger.types import error_code, utc
@@ -76,6 +83,7 @@ class HalfProgress(Message):
     proven_at: AwareDatetime | None
     attempts: int
     last_error: str | None
+    attention: str | None
     next_attempt: AwareDatetime | None
     behind_since: AwareDatetime | None
 
@@ -112,6 +120,16 @@ async def host_progress(tx: ReadTx, host: str, line_ids: Sequence[str]) -> dict[
     return found
 
 
+async def _half(tx: WriteTx, line_id: str, host: str) -> models.Half:
+    half = await tx.session.get(models.Half, (line_id, host), with_for_update=True)
+    if half is None:
+        raise UnknownLine(
+            f'line {line_id} has no half on host "{host}"',
+            hint="Was the ledger restored from an older backup? Repeat the order.",
+        )
+    return half
+
+
 async def line_progress(tx: ReadTx, line_id: str) -> tuple[HalfProgress, ...]:
     """How far every half of a line is, MultiCS first."""
     query = select(models.Half).where(models.Half.line_id == line_id)
@@ -143,7 +161,7 @@ async def open_batch(tx: WriteTx, host: str, *, limit: int, now: datetime) -> Ba
     """Give out a new fencing token and the halves of this host that are behind; raises Misconfigured.
 
     First those that must lose access, then those whose next attempt is due, then the oldest: what keeps
-    failing waits behind, but is never left out while there is room.
+    failing waits behind, but only what waits for a person is left out while there is room.
     """
     fence = await _fence(tx, host)
     fence.n += 1
@@ -152,6 +170,7 @@ async def open_batch(tx: WriteTx, host: str, *, limit: int, now: datetime) -> Ba
         select(models.Half, models.Line)
         .join(models.Line)
         .where(models.Half.host == host, models.Half.wanted > models.Half.proven)
+        .where(col(models.Half.attention).is_(None))
         .order_by(
             case((col(models.Line.state) == "present", 1), else_=0),
             case((due > utc(now), 1), else_=0),
@@ -197,7 +216,8 @@ async def close_batch(
         query = select(models.Half).where(models.Half.host == host, col(models.Half.line_id).in_(line_ids))
         for half in await tx.session.exec(query):
             _prove(half, proofs[half.line_id], now=utc(now))
-    await tx.session.exec(update(models.Host).where(col(models.Host.name) == host).values(down_since=None))
+    through = update(models.Host).where(col(models.Host.name) == host)
+    await tx.session.exec(through.values(down_since=None, attention=None))
 
 
 def _prove(half: models.Half, proof: ProvenHalf, *, now: datetime) -> None:
@@ -206,7 +226,7 @@ def _prove(half: models.Half, proof: ProvenHalf, *, now: datetime) -> None:
     if proof.revision <= half.proven:
         return
     half.proven, half.proven_state, half.proven_at = proof.revision, proof.state, now
-    half.last_error = half.next_attempt = None
+    half.last_error = half.next_attempt = half.attention = None
     if proof.revision < half.wanted:
         half.state = HalfState.PENDING
         return
@@ -223,11 +243,12 @@ async def report_failure(
     now: datetime,
     next_attempt: datetime | None,
     host_down: bool,
+    host_asks: bool = False,
 ) -> None:
     """Record a try that proved nothing for these lines' halves, as far as they are still behind.
 
     `host_down` says that the host itself did not take the batch, so that new lines go elsewhere until one
-    gets through. Raises ValueError when `code` is more than a code.
+    gets through; `host_asks` that a person has to look at it. Raises ValueError when `code` is more than a code.
     """
     code = error_code(code)
     half = models.Half
@@ -246,11 +267,92 @@ async def report_failure(
             )
         )
     if host_down:
-        await tx.session.exec(
-            update(models.Host)
-            .where(col(models.Host.name) == host, col(models.Host.down_since).is_(None))
-            .values(down_since=utc(now))
-        )
+        row = await tx.session.get_one(models.Host, host, with_for_update=True)
+        row.down_since = row.down_since or utc(now)
+        row.attention = code if host_asks else None
+
+
+async def stop_half(
+    tx: WriteTx, host: str, line_id: str, *, revision: int, code: str, next_look: datetime | None = None
+) -> None:
+    """Let a half wait for a person, unless a newer revision than the one that was tried is wanted by now.
+
+    `next_look` is when it may be tried again without being asked for. Raises ValueError when `code` is more than
+    a code.
+    """
+    half = models.Half
+    await tx.session.exec(
+        update(half)
+        .where(col(half.host) == host, col(half.line_id) == line_id)
+        .where(col(half.wanted) == revision, col(half.wanted) > col(half.proven))
+        .values(attention=error_code(code), next_attempt=next_look)
+    )
+
+
+async def ask_again(tx: WriteTx, line_id: str, host: str, *, now: datetime, due_only: bool) -> bool:
+    """Let a half into batches again; False when `due_only`, and it is not due to be looked at yet.
+
+    Whatever else is due on this host goes along, so that one reload serves all of it. Raises UnknownLine.
+    """
+    half = await _half(tx, line_id, host)
+    due = half.next_attempt is not None and half.next_attempt <= utc(now)
+    if half.attention is not None and due_only and not due:
+        return False
+    row = models.Half
+    await tx.session.exec(
+        update(row)
+        .where(col(row.host) == host, col(row.attention).is_not(None))
+        .where(or_(col(row.line_id) == line_id, col(row.next_attempt) <= utc(now)))
+        .values(attention=None, next_attempt=None)
+    )
+    return True
+
+
+async def retry_halves(tx: WriteTx, line_id: str, *, actor: str, now: datetime) -> None:
+    """Note that a person wants this line's halves looked at now, whatever stopped them. Raises UnknownLine."""
+    rows = await line_by_id(tx, line_id)
+    for half in rows.halves:
+        if half.attention is not None:
+            half.next_attempt = utc(now)
+    note(tx, at=utc(now), who=actor, what="half.retried", why=rows.line.id, line_id=line_id)
+
+
+async def abandon_half(tx: WriteTx, line_id: str, host: str, *, actor: str, reason: str, now: datetime) -> None:
+    """Give a half up until a newer revision or a proof; the event keeps who and why. Raises UnknownLine.
+
+    Does nothing to a half that is in step, or given up already.
+    """
+    half = await _half(tx, line_id, host)
+    if half.proven >= half.wanted or half.state is HalfState.ABANDONED:
+        return
+    before = _snapshot(half)
+    half.state = HalfState.ABANDONED
+    note(
+        tx,
+        at=utc(now),
+        who=actor,
+        what="half.abandoned",
+        why=reason,
+        line_id=line_id,
+        before=before,
+        after=_snapshot(half),
+    )
+
+
+class HalfSnapshot(Message):
+    """What an event shows of a half."""
+
+    host: str
+    state: HalfState
+    wanted: int
+    proven: int
+    last_error: str | None
+
+
+def _snapshot(half: models.Half) -> HalfSnapshot:
+    return HalfSnapshot(
+        host=half.host, state=half.state, wanted=half.wanted, proven=half.proven, last_error=half.last_error
+    )
 
 
 async def fence_token(tx: ReadTx, host: str) -> FenceToken:

@@ -132,7 +132,8 @@ async def lines_with_rows(tx: ReadTx, lines: Sequence[models.Line]) -> list[Line
 def settle(rows: LineRows, *, now: datetime) -> bool:
     """Raise the revision when what hosts must hold has changed; the only place that does.
 
-    A half that falls behind is pending again, unless its host is failing: that stays true.
+    A half that falls behind is pending again, unless its host is failing: that stays true. It waits for no person
+    any more: a block must not wait behind a renewal that is stuck.
     """
     line, desired = rows.line, rows.desired()
     if (line.state, line.ends_at) == (desired.state, desired.ends_at):
@@ -143,6 +144,7 @@ def settle(rows: LineRows, *, now: datetime) -> bool:
         half.behind_since = half.behind_since or now
         half.wanted = line.revision
         half.attempts = 0
+        half.attention = half.next_attempt = None
         if half.state is not HalfState.FAILING:
             half.state = HalfState.PENDING
     return True

@@ -39,6 +39,8 @@ class Host(Row, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
     down_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """Since when no batch gets through to it; None while it answers."""
+    attention: str | None = Field(default=None, max_length=64)
+    """Why a person has to look at the host itself; None once a batch gets through."""
 
 
 class Pair(Row, table=True):
@@ -170,6 +172,8 @@ class Half(Row, table=True):
     attempts: int = 0
     """Tries at the revision now wanted, with the one that proved it."""
     last_error: str | None = Field(default=None, max_length=64)
+    attention: str | None = Field(default=None, max_length=64)
+    """Why a person has to look at this record first; see `twinline.ledger.halves`."""
     next_attempt: datetime | None = Field(default=None, sa_type=UtcDateTime)
     proven_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     behind_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
