@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.judge import daemon_of
+from tests.hosts.helper_process import helper, setup_for
+from tests.hosts.judge import daemon_of, kind_of
 from tests.hosts.lab import FAR, Lab, run_lab
 from tests.support.sshd import Sshd
 from twinline.hosts.errors import NotProven, StatusTrouble
 from twinline.hosts.factory import daemon_for, helper_for
-from twinline.hosts.helper_program import holds
+from twinline.hosts.helper_program import STATUS_CONNECTIONS, holds, load
 from twinline.hosts.ports import Half, Wanted
 from twinline.hosts.writer import PROOF_TRIES, HostWriter, checks_of
 from twinline.sandbox import multics_pages, oscam_pages
@@ -118,11 +119,11 @@ def test_oscam_proves_an_absence_only_by_an_account_that_is_unknown_or_disabled(
 
 
 @asynccontextmanager
-async def impatient(lab: Lab, **described: Any) -> AsyncGenerator[HostWriter]:
+async def impatient(lab: Lab, *, deadline: float = 0.05, **described: Any) -> AsyncGenerator[HostWriter]:
     """A writer that gives a proof up soon; `described` is what the inventory says otherwise of the host."""
     host = lab.host.model_copy(update=described)
     daemon = daemon_for(host)
-    daemon.deadline = 0.05
+    daemon.deadline = deadline
     writer = HostWriter(host.name, daemon=daemon, ledger=lab.ledger, start_helper=partial(helper_for, host))
     yield writer
     await writer.close()
@@ -242,3 +243,45 @@ async def test_a_block_is_proven_on_oscam_only_when_the_session_is_gone(folder: 
         await lab.bring(lab.ledger.change(NAME, wanted=Wanted.BLOCKED))
         assert (await lab.tell(do="stats"))["sessions"] == []
         await session.closed.wait()
+
+
+# --- how long a reload takes
+
+
+async def test_a_flag_that_goes_late_does_not_pass_for_a_slow_reload(multics: Lab) -> None:
+    """Else the next batch would wait twice that long: an expired account comes back up to ten seconds later."""
+
+    def visible() -> float:
+        return (load(str(multics.folder / "state" / "window")) or {"visible": known})["visible"]
+
+    known = 0.0
+    await multics.bring(multics.ledger.want(NAME, PASSWORD))
+    await multics.page(f"/cccamclient?srvid=1&name={NAME}&action=disable")
+    known = visible()
+    async with impatient(multics, deadline=60.0) as writer:
+        bringing = asyncio.create_task(writer.bring(multics.ledger.change(NAME).line_id, 2))
+        async with asyncio.timeout(30):
+            while (measured := visible()) == known:
+                await multics.page("/")
+        await multics.page(f"/cccamclient?srvid=1&name={NAME}&action=enable")
+        await bringing
+    assert visible() == measured
+
+
+async def test_a_page_that_hangs_is_not_asked_for_every_line(folder: Path) -> None:
+    asked: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: asked.append(writer), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    accounts = folder / "accounts"
+    accounts.write_bytes(b"")
+    setup = setup_for(accounts, folder / "state", kind_of("multics"), status_url=f"http://127.0.0.1:{port}")
+    probes = [
+        {"id": str(number), "checks": [{"path": f"/{number}", "must": ["x"], "must_not": []}]} for number in range(99)
+    ]
+    async with helper(setup) as running:
+        answer = await running.ask({"do": "probe", "token": [1, 1], "probes": probes, "deadline": 0.0, "trigger": None})
+    assert answer["status_error"] == "unreachable"
+    assert len(asked) <= 2 * STATUS_CONNECTIONS
+    for writer in asked:
+        writer.close()
+    server.close()

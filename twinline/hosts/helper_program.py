@@ -21,6 +21,7 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 import struct
 import subprocess
@@ -490,10 +491,13 @@ class Helper:
         quiet = self.quiet_for(window["visible"])
         store(self.path("window"), dict(window, at=boot_clock(), quiet=quiet), durable=False)
 
-    def note_proven(self, visible: float) -> None:
+    def note_visible(self, visible: float) -> None:
         window = self.window()
         quiet = self.quiet_for(visible) if self.close_triggers else self.quiet
-        store(self.path("window"), dict(window, quiet=quiet, visible=visible, proven=boot_clock()), durable=False)
+        store(self.path("window"), dict(window, quiet=quiet, visible=visible), durable=False)
+
+    def note_proven(self) -> None:
+        store(self.path("window"), dict(self.window(), proven=boot_clock()), durable=False)
 
     # -- requests
 
@@ -540,7 +544,7 @@ class Helper:
             triggered = self.pull_trigger(request["trigger"], edited)
         finally:
             os.close(lock)
-        answer = self.prove(request, triggered)
+        answer = self.prove(request, triggered, edited)
         answer["signature"] = sign
         return answer
 
@@ -733,7 +737,7 @@ class Helper:
 
     # -- proof
 
-    def prove(self, request: Json, triggered: bool) -> Json:
+    def prove(self, request: Json, triggered: bool, edited: bool) -> Json:
         """Ask the daemon again and again until it holds every change, or the time is up."""
         if any(kick["begun"] for kick in self.owed_kicks()):
             # Somebody died between off and on: that customer waits for nothing else.
@@ -746,9 +750,17 @@ class Helper:
         proven: List[str] = []
         trouble = ""
         pause = 0.01
+        measuring = triggered
+        looks = 0
         while waiting:
             self.pages.timeout = max(1.0, min(STATUS_TIMEOUT, end - time.monotonic()))
-            now_proven, trouble = self.look(list(waiting.values()))
+            now_proven, loaded, trouble = self.look(list(waiting.values()))
+            looks += 1
+            if measuring and loaded:
+                # What was loaded before we asked says nothing about this reload.
+                if edited or looks > 1:
+                    self.note_visible(boot_clock() - started)
+                measuring = False
             for name in now_proven:
                 proven.append(name)
                 del waiting[name]
@@ -758,19 +770,28 @@ class Helper:
             pause = min(pause * 1.5, 0.25)
         self.pages.timeout = STATUS_TIMEOUT
         if triggered and request["probes"] and not waiting:
-            self.note_proven(boot_clock() - started)
+            self.note_proven()
         self.carry_out_kicks(proven)
         return {"proven": proven, "status_error": trouble, "wait_ms": self.wait_ms()}
 
-    def look(self, probes: List[Json]) -> Tuple[List[str], str]:
-        """Which probes hold now; the second value names what kept us from reading, if anything did."""
+    def look(self, probes: List[Json]) -> Tuple[List[str], bool, str]:
+        """Which probes hold now, whether all are at least loaded, and what kept us from reading, if anything did.
+
+        The first check of a probe is what a reload brings about; flags and sessions may follow seconds later.
+        """
         pages: Dict[str, str] = {}
         trouble = ""
+        hung = threading.Event()
 
         def fetch(path: str) -> Tuple[str, int, bytes]:
+            # One page that hangs speaks for all of them: a thousand time-outs would keep the worker waiting.
+            if hung.is_set():
+                return path, -1, b""
             try:
                 code, body = self.pages.get(path)
-            except OSError:
+            except OSError as error:
+                if isinstance(error, socket.timeout):
+                    hung.set()
                 return path, -1, b""
             return path, code, body
 
@@ -782,7 +803,8 @@ class Helper:
                     trouble = "refused"
                 elif code < 0 and not trouble:
                     trouble = "unreachable"
-        return [probe["id"] for probe in probes if holds(probe, pages)], trouble
+        loaded = all(shows(probe["checks"][0], pages) for probe in probes)
+        return [probe["id"] for probe in probes if holds(probe, pages)], loaded, trouble
 
     def probe(self, request: Json) -> Json:
         """Look again, after another trigger if the window allows one."""
@@ -799,7 +821,7 @@ class Helper:
             triggered = self.pull_trigger(request["trigger"], False)
         finally:
             os.close(lock)
-        return self.prove(request, triggered)
+        return self.prove(request, triggered, False)
 
     # -- kicks
 
@@ -897,13 +919,13 @@ def checked_pid(pid: int) -> int:
 
 def holds(probe: Json, pages: Dict[str, str]) -> bool:
     """Whether every page shows what it must and nothing that it must not."""
-    for check in probe["checks"]:
-        page = pages[check["path"]]
-        if not all(re.search(pattern, page, re.DOTALL) for pattern in check["must"]):
-            return False
-        if any(re.search(pattern, page, re.DOTALL) for pattern in check["must_not"]):
-            return False
-    return True
+    return all(shows(check, pages) for check in probe["checks"])
+
+
+def shows(check: Json, pages: Dict[str, str]) -> bool:
+    page = pages[check["path"]]
+    wanted = all(re.search(pattern, page, re.DOTALL) for pattern in check["must"])
+    return wanted and not any(re.search(pattern, page, re.DOTALL) for pattern in check["must_not"])
 
 
 # --- what a forced command allows -----------------------------------------------------------------------
