@@ -224,9 +224,18 @@ def _daemon(
 
 @asynccontextmanager
 async def run_lab(
-    protocol: Protocol, folder: Path, sshd: Door, *, timescale: float = FAST, content: bytes | None = None
+    protocol: Protocol,
+    folder: Path,
+    sshd: Door,
+    *,
+    timescale: float = FAST,
+    content: bytes | None = None,
+    ledger: MemoryLedger | None = None,
 ) -> AsyncGenerator[Lab]:
-    """Start a stand-in daemon, in this process, on an accounts file with two accounts that are not ours."""
+    """Start a stand-in daemon, in this process, on an accounts file with two accounts that are not ours.
+
+    `content` is another file to begin with, and `ledger` one that knows it.
+    """
     folder.mkdir(parents=True)
     client_port, web_port = free_port(), free_port()
     host = _host(protocol, folder, sshd, client_port=client_port, web_port=web_port, timescale=timescale)
@@ -236,7 +245,7 @@ async def run_lab(
     control = folder / "control"
     ports = {"client_port": client_port, "web_port": web_port}
     daemon = _daemon(host, folder, **ports, control=control, timescale=Timescale(timescale))
-    ledger = MemoryLedger()
+    ledger = ledger or MemoryLedger()
     writer = writer_for(host, ledger)
     await daemon.start()
     try:
