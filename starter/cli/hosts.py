@@ -16,11 +16,6 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
-@host_app.callback()
-def _host() -> None:  # pyright: ignore[reportUnusedFunction] - keeps `check` a word of its own while it is the only one
-    """Look at hosts."""
-
-
 @host_app.command("check")
 def check(
     hosts: Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="Names of the inventory.")] = None,
@@ -34,6 +29,25 @@ def check(
     from starter.cli.hosts_checked import check_hosts  # noqa: PLC0415 - asyncssh would make help slow
 
     perform(check_hosts(hosts or [], as_json=as_json), as_json=as_json)
+
+
+@host_app.command("authorize")
+def authorize(
+    host: Annotated[str, typer.Argument(metavar="HOST", help="A name of the inventory.")],
+    *,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="SHA256", help="Allow another version's helper too, while you upgrade."),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Print the line for authorized_keys on a host that lets our key start the helper for its files, and nothing else.
+
+    Example: twinline host authorize mc-eu1 > line
+    """
+    from starter.cli.hosts_authorized import authorize as print_line  # noqa: PLC0415 - asyncssh would make help slow
+
+    perform(print_line(host, also=also or [], as_json=as_json), as_json=as_json)
 
 
 def doctor(*, as_json: options.AsJson = False) -> None:

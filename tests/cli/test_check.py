@@ -12,7 +12,14 @@ from starter.cli.render import Exit
 from twinline.hosts import check
 from twinline.hosts.check import About, Accounts, ClockFacts, Expected, FileFacts, Finding, Verdict
 from twinline.hosts.daemon import Daemon, Trigger
-from twinline.hosts.errors import FileTrouble, HelperFailed, HostKeyMismatch, HostLoginRefused, HostUnreachable
+from twinline.hosts.errors import (
+    FileTrouble,
+    HelperFailed,
+    HelperRefused,
+    HostKeyMismatch,
+    HostLoginRefused,
+    HostUnreachable,
+)
 from twinline.hosts.multics import MultiCS
 from twinline.hosts.oscam import OSCam
 from twinline.hosts.ports import Half, Wanted
@@ -37,8 +44,9 @@ def bad(findings: list[Finding]) -> list[tuple[str, Verdict]]:
         (HostUnreachable("no SSH connection"), [], "connection"),
         (HostKeyMismatch("another key"), ["connection"], "host key"),
         (HostLoginRefused("refused"), [], "login key"),
-        (HelperFailed("ended"), ["connection", "host key", "login key"], "python"),
-        (FileTrouble("state_dir"), ["connection", "host key", "login key", "python"], "state_dir"),
+        (HelperRefused("another version"), ["connection", "host key", "login key"], "key's limits"),
+        (HelperFailed("ended"), ["connection", "host key", "login key", "key's limits"], "python"),
+        (FileTrouble("state_dir"), ["connection", "host key", "login key", "key's limits", "python"], "state_dir"),
     ],
 )
 def test_what_stops_us_on_the_way_is_named_with_all_that_was_passed(
@@ -52,8 +60,15 @@ def test_what_stops_us_on_the_way_is_named_with_all_that_was_passed(
 
 
 def test_a_host_that_was_reached_is_told_as_such() -> None:
-    assert bad(check.arrived(ABOUT, python="3.11", unfinished=False)) == []
-    assert bad(check.arrived(ABOUT, python="3.11", unfinished=True)) == [("state_dir", Verdict.WARN)]
+    assert bad(check.arrived(ABOUT, python="3.11", unfinished=False, bound=True)) == []
+    assert bad(check.arrived(ABOUT, python="3.11", unfinished=True, bound=False)) == [("state_dir", Verdict.WARN)]
+    for bound, words in ((True, "and nothing else"), (False, "`twinline host authorize mc-eu1`")):
+        (found,) = [
+            one
+            for one in check.arrived(ABOUT, python="3.11", unfinished=False, bound=bound)
+            if one.item == "key's limits"
+        ]
+        assert words in found.message
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`host check` and `doctor` in a world with everything real but the daemons."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,16 @@ import pytest
 from starter.cli import doctor, orders_shown
 from tests.cli.conftest import SCRIPT, Cli, Said, start_script
 from tests.support.ports import free_port
+from twinline.hosts.ssh import helper_source
 from twinline.sandbox.stand_in import StandIn
 from twinline.sandbox.world import World
 
+OWN = hashlib.sha256(helper_source()).hexdigest()
 ITEMS = [
     "connection",
     "host key",
     "login key",
+    "key's limits",
     "python",
     "state_dir",
     "clock",
@@ -252,3 +256,39 @@ async def test_without_temporal_orders_are_unavailable_and_can_be_shown_from_the
     assert (said.code, said.json["type"], said.json["retryable"]) == (6, "Unavailable", True)
     assert (await away("order", "show", "the-line")).code == 0
     assert (await away("order", "show", "R-away")).code == 3
+
+
+async def test_one_line_is_printed_whole_and_what_to_do_with_it_beside_it(cli: Cli, world: World) -> None:
+    said = await cli.with_env(COLUMNS="40")("host", "authorize", "os-eu1")
+    assert said.code == 0
+    (line,) = said.out.splitlines()
+    site = world.site("os-eu1")
+    public = world.box("os-eu1").client_key.with_suffix(".pub")
+    assert line.startswith('restrict,command="exec python3 -IBc ')
+    assert f" {OWN} {site.accounts_file} {site.state_dir} http://127.0.0.1:{site.status_port}" in line
+    assert " ssh-ed25519 AAAA" in line
+    assert line.endswith(" twinline os-eu1")
+    assert not public.exists()
+    assert "authorized_keys" in said.err
+    assert "PRIVATE" not in said.out
+
+
+async def test_a_second_version_is_allowed_on_demand(cli: Cli) -> None:
+    old = "ab" * 32
+    said = await cli("host", "authorize", "mc-eu1", "--also", old, "--also", OWN, "--json")
+    assert (said.code, said.json["host"], said.json["helper"]) == (0, "mc-eu1", OWN)
+    assert f" {OWN},{old} /" in said.json["line"]
+
+
+async def test_what_is_no_hash_is_told(cli: Cli) -> None:
+    said = await cli("host", "authorize", "mc-eu1", "--also", "v1.2", "--json")
+    assert (said.code, said.json["type"]) == (2, "InvalidOrder")
+
+
+async def test_a_host_or_key_that_is_missing_is_named(cli: Cli, inventory_file: Path) -> None:
+    said = await cli("host", "authorize", "mc-eu9", "--json")
+    assert (said.code, said.json["type"]) == (2, "Misconfigured")
+    inventory_file.write_text(inventory_file.read_text().replace("/keys/os-us1", "/keys/nobody"))
+    said = await cli.with_env(TWINLINE_INVENTORY=str(inventory_file))("host", "authorize", "os-us1", "--json")
+    assert (said.code, said.json["type"]) == (2, "Misconfigured")
+    assert "keys/nobody" in said.json["message"]

@@ -180,7 +180,16 @@ class Door(Shape):
     def known_hosts(self) -> Path: ...
 
 
-def _host(protocol: Protocol, folder: Path, sshd: Door, *, client_port: int, web_port: int, timescale: float) -> Host:
+def _host(
+    protocol: Protocol,
+    folder: Path,
+    sshd: Door,
+    *,
+    accounts: Path,
+    client_port: int,
+    web_port: int,
+    timescale: float,
+) -> Host:
     multics = protocol == "multics"
     return Host.model_validate(
         {
@@ -193,7 +202,7 @@ def _host(protocol: Protocol, folder: Path, sshd: Door, *, client_port: int, web
                 "key": sshd.key,
                 "known_hosts": sshd.known_hosts,
             },
-            "accounts_file": str(folder / ("Cccam.cfg" if multics else "oscam.user")),
+            "accounts_file": str(accounts),
             "state_dir": str(folder / "state"),
             "timezone": "UTC",
             "public": {"address": "127.0.0.1", "port": client_port},
@@ -231,25 +240,27 @@ async def run_lab(
     timescale: float = FAST,
     content: bytes | None = None,
     ledger: MemoryLedger | None = None,
+    moves_to: Path | None = None,
 ) -> AsyncGenerator[Lab]:
     """Start a stand-in daemon, in this process, on an accounts file with two accounts that are not ours.
 
-    `content` is another file to begin with, and `ledger` one that knows it.
+    `content` is another file to begin with, and `ledger` one that knows it. `moves_to` is where an operator will put
+    the file before the first order; OSCam then finds a link in its place.
     """
     folder.mkdir(parents=True)
     client_port, web_port = free_port(), free_port()
-    host = _host(protocol, folder, sshd, client_port=client_port, web_port=web_port, timescale=timescale)
-    accounts = Path(host.accounts_file)
+    accounts = folder / ("Cccam.cfg" if protocol == "multics" else "oscam.user")
+    ports = {"client_port": client_port, "web_port": web_port}
+    host = _host(protocol, folder, sshd, accounts=moves_to or accounts, **ports, timescale=timescale)
     accounts.write_bytes(FOREIGN[protocol] if content is None else content)
     accounts.chmod(0o600)
     control = folder / "control"
-    ports = {"client_port": client_port, "web_port": web_port}
     daemon = _daemon(host, folder, **ports, control=control, timescale=Timescale(timescale))
     ledger = ledger or MemoryLedger()
     writer = writer_for(host, ledger)
     await daemon.start()
     try:
-        yield Lab(host, folder, accounts, client_port, control, ledger, writer, daemon)
+        yield Lab(host, folder, Path(host.accounts_file), client_port, control, ledger, writer, daemon)
     finally:
         await writer.close()
         await daemon.stop()

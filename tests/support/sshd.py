@@ -6,7 +6,7 @@ import getpass
 import os
 import shutil
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +49,14 @@ def _keys(folder: Path, name: str) -> Path:
 
 
 @asynccontextmanager
-async def run_sshd(folder: Path) -> AsyncGenerator[Sshd]:
-    """Start sshd in `folder`; needs the Debian package openssh-server, which `make test` installs."""
+async def run_sshd(
+    folder: Path, *, user: str | None = None, certify: Callable[[Path], Path] | None = None
+) -> AsyncGenerator[Sshd]:
+    """Start sshd in `folder`; needs the Debian package openssh-server, which `make test` installs.
+
+    The client's key is accepted for whoever runs the tests; for another `user` that user's own authorized_keys count,
+    as strictly as by default. `certify` makes a certificate for the host key whose file it gets.
+    """
     program = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if program is None:
         raise RuntimeError("OpenSSH's sshd is missing: run `apt-get install -y openssh-server`, or `make test` as root")
@@ -62,9 +68,11 @@ async def run_sshd(folder: Path) -> AsyncGenerator[Sshd]:
     authorized.write_bytes(client_key.with_suffix(".pub").read_bytes())
     port = free_port()
     settings = folder / "sshd_config"
+    certificate = "" if certify is None else f"HostCertificate {certify(host_key)}\n"
+    keys = f"AuthorizedKeysFile {authorized}\nStrictModes no\n" if user is None else "Subsystem sftp internal-sftp\n"
     settings.write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nAuthorizedKeysFile {authorized}\n"
-        "PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\n{certificate}{keys}"
+        "PidFile none\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
         "PermitRootLogin prohibit-password\nLogLevel ERROR\nMaxStartups 100\n"
     )
     public = host_key.with_suffix(".pub").read_text().split()
@@ -77,7 +85,7 @@ async def run_sshd(folder: Path) -> AsyncGenerator[Sshd]:
     )  # fmt: skip
     try:
         await _answers(port, process)
-        yield Sshd(port, getpass.getuser(), client_key, known_hosts, other_key)
+        yield Sshd(port, user or getpass.getuser(), client_key, known_hosts, other_key)
     finally:
         process.terminate()
         await process.wait()

@@ -12,6 +12,7 @@ from twinline.hosts.daemon import Daemon, Survey
 from twinline.hosts.errors import (
     FileTrouble,
     HelperFailed,
+    HelperRefused,
     HostError,
     HostKeyMismatch,
     HostLoginRefused,
@@ -140,6 +141,7 @@ class Accounts:
 REACHED: Final = "connection"
 HOST_KEY: Final = "host key"
 LOGIN: Final = "login key"
+ALLOWED: Final = "key's limits"
 PYTHON: Final = "python"
 STATE_DIR: Final = "state_dir"
 
@@ -148,14 +150,23 @@ _GATES: Final = (
     (REACHED, "SSH answers", HostUnreachable),
     (HOST_KEY, "the host shows the key of ssh.known_hosts", HostKeyMismatch),
     (LOGIN, "the host accepts our key", HostLoginRefused),
+    (ALLOWED, "the host lets our key start this helper", HelperRefused),
     (PYTHON, "the helper program runs", HelperFailed),
     (STATE_DIR, "can be written", FileTrouble),
 )
 
 
-def arrived(about: About, *, python: str, unfinished: bool) -> list[Finding]:
-    """All gates were passed; `unfinished` when a crash left something that the next write completes."""
-    findings = [about.ok(item, passed) for item, passed, _ in _GATES if item not in (PYTHON, STATE_DIR)]
+def arrived(about: About, *, python: str, unfinished: bool, bound: bool) -> list[Finding]:
+    """All gates were passed; `unfinished` when a crash left something that the next write completes.
+
+    `bound` says that a forced command started the helper.
+    """
+    findings = [about.ok(item, passed) for item, passed, _ in _GATES if item not in (ALLOWED, PYTHON, STATE_DIR)]
+    if bound:
+        findings.append(about.ok(ALLOWED, "it starts this helper for this host's files, and nothing else"))
+    else:
+        limit = f"`twinline host authorize {about.subject}` prints a line that limits it"
+        findings.append(about.ok(ALLOWED, f"it may start any program as ssh.user; {limit}"))
     findings.append(about.ok(PYTHON, f"the helper program runs on Python {python}"))
     if unfinished:
         findings.append(
@@ -172,7 +183,8 @@ def arrived(about: About, *, python: str, unfinished: bool) -> list[Finding]:
 
 def stopped(about: About, error: HostError) -> list[Finding]:
     """A gate was shut: those before it were passed, and nothing is known of what lies behind."""
-    shut = next((number for number, gate in enumerate(_GATES) if isinstance(error, gate[2])), 3)
+    unknown = [item for item, _, _ in _GATES].index(PYTHON)
+    shut = next((number for number, gate in enumerate(_GATES) if isinstance(error, gate[2])), unknown)
     # Our own key file is looked at before anything else, so its absence says nothing about the network.
     passed = [] if isinstance(error, HostLoginRefused) else [about.ok(item, text) for item, text, _ in _GATES[:shut]]
     return [

@@ -37,6 +37,19 @@ def _trigger(reload: Reload) -> Trigger:
             return Trigger("argv", argv=reload.argv)
 
 
+def allowance_of(host: Host) -> tuple[str, ...]:
+    """What a key for this host has to be allowed: the words behind the hash in `forced.forced_command`."""
+    reload = host.reload or Reload()
+    match reload.method:
+        case "webif":
+            words: tuple[str, ...] = ()
+        case "sighup":
+            words = ("sighup", reload.pid_file or "")
+        case "command":
+            words = ("command", *reload.argv)
+    return (host.accounts_file, host.state_dir, host.status.url, *words)
+
+
 def access_for(host: Host) -> SshAccess:
     """Where and as whom to connect to a host."""
     ssh = host.ssh

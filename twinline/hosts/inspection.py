@@ -32,7 +32,9 @@ async def inspect_host(host: Host, *, expected: Sequence[Expected] | None) -> li
         return check.stopped(about, error)
     try:
         hello = helper.hello
-        findings = check.arrived(about, python=str(hello["python"]), unfinished=bool(hello["pending"]))
+        findings = check.arrived(
+            about, python=str(hello["python"]), unfinished=bool(hello["pending"]), bound=bool(hello["bound"])
+        )
         look = _Look(host, about, helper, daemon_for(host))
         return [*findings, *await look.clock(), *await look.file(), *await look.daemon_and_accounts(expected)]
     except HostError as error:

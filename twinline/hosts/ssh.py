@@ -17,7 +17,14 @@ from typing import Any
 
 import asyncssh
 
-from twinline.hosts.errors import HelperFailed, HostKeyMismatch, HostLoginRefused, HostUnreachable, trouble
+from twinline.hosts.errors import (
+    HelperFailed,
+    HelperRefused,
+    HostKeyMismatch,
+    HostLoginRefused,
+    HostUnreachable,
+    trouble,
+)
 
 CONNECT_TIMEOUT = 15.0
 REQUEST_TIMEOUT = 90.0
@@ -30,6 +37,11 @@ BOOTSTRAP = (
     '\'import sys;s=sys.stdin.buffer;exec(compile(s.read(int(s.readline())),"twinline-helper","exec"))\''
 )
 """Reads the program's length and text from standard input, so nothing is installed and no word comes from outside."""
+
+REFUSED = "twinline-refused"
+"""What a forced command (`forced.LAUNCHER`) says to any program but the one that it allows."""
+
+LAST_WORDS_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True)
@@ -99,14 +111,18 @@ class Helper:
         """Send one request and return what the helper answered.
 
         `patience` seconds are added to the time-out for requests that wait on the host. Raises HelperFailed when
-        the connection or the program ends, and the HostError that the helper's own refusal stands for, or Changed.
+        the connection or the program ends, HelperRefused when the host does not let it start, and the HostError
+        that the helper's own refusal stands for, or Changed.
         """
         async with self._turn:
             try:
                 async with asyncio.timeout(REQUEST_TIMEOUT + patience):
                     answer = await self._round_trip({"do": do, **(request or {})})
             except (asyncio.IncompleteReadError, OSError, asyncssh.Error, TimeoutError) as error:
+                refused = not self.hello and await self._was_refused()
                 await self.close()
+                if refused:
+                    raise HelperRefused("the host allows our key another version of the helper") from None
                 raise HelperFailed(f"the connection ended during {do} ({type(error).__name__})") from None
         if "ok" in answer:
             return answer["ok"]
@@ -123,6 +139,17 @@ class Helper:
         if hashlib.sha256(answer).digest() != digest:
             raise OSError("torn answer")
         return json.loads(zlib.decompress(answer))
+
+    async def _was_refused(self) -> bool:
+        """Whether a forced command took what we sent for something else than what it allows."""
+        words = b""
+        try:
+            async with asyncio.timeout(LAST_WORDS_TIMEOUT):
+                while not self._process.stderr.at_eof():
+                    words += await self._process.stderr.read(4096)
+        except (asyncssh.Error, OSError, TimeoutError):
+            pass  # it did not come to its end; what it said until then may do
+        return REFUSED.encode() in words
 
     async def close(self) -> None:
         """End the helper and its connection; what it is doing just now is finished or recovered later."""
