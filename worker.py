@@ -29,13 +29,25 @@ from twinline.messages import ORDERS_QUEUE, host_queue
 from twinline.settings import Settings
 from workflows.block import Block
 from workflows.block_end import BlockEnd
+from workflows.change_password import ChangePassword
+from workflows.close import Close
 from workflows.purchase import Purchase
 from workflows.renewal import Renewal
 from workflows.term import Term
 from workflows.trial import Trial
 from workflows.unblock import Unblock
 
-WORKFLOWS: Sequence[type] = (Trial, Purchase, Renewal, Block, BlockEnd, Unblock, Term)
+WORKFLOWS: Sequence[type] = (
+    Trial,
+    Purchase,
+    Renewal,
+    Block,
+    BlockEnd,
+    Unblock,
+    ChangePassword,
+    Close,
+    Term,
+)
 SLOTS_PER_HOST = 64
 GRACEFUL = timedelta(seconds=60)
 HEARTBEATS_AT_MOST = timedelta(seconds=5)

@@ -11,11 +11,13 @@ from twinline.ledger import Ledger, orders, terms
 from twinline.mail import Address, AddressError, normalise_person, parse_address
 from twinline.messages import (
     BlockOrder,
+    CloseOrder,
     EndGrant,
     LateTrial,
     LateTrialMoved,
     NameOf,
     OrderOutcome,
+    PasswordOrder,
     PurchaseOrder,
     Recorded,
     RenewalOrder,
@@ -42,6 +44,8 @@ class LedgerActivities:
             self.record_renewal,
             self.record_block,
             self.record_unblock,
+            self.record_password,
+            self.record_close,
             self.start_late_trial,
             self.end_grant,
             self.settle_order,
@@ -96,6 +100,22 @@ class LedgerActivities:
         with translated():
             async with self._ledger.write() as tx:
                 recorded = await orders.record_unblock(tx, task.order, now=task.at, workflow_id=task.workflow_id)
+            return self._with_times(recorded)
+
+    @activity.defn(name=NameOf.RECORD_PASSWORD)
+    async def record_password(self, task: TakeOrder[PasswordOrder]) -> Recorded:
+        """Take a change of password."""
+        with translated():
+            async with self._ledger.write() as tx:
+                recorded = await orders.record_password(tx, task.order, now=task.at, workflow_id=task.workflow_id)
+            return self._with_times(recorded)
+
+    @activity.defn(name=NameOf.RECORD_CLOSE)
+    async def record_close(self, task: TakeOrder[CloseOrder]) -> Recorded:
+        """Take a close."""
+        with translated():
+            async with self._ledger.write() as tx:
+                recorded = await orders.record_close(tx, task.order, now=task.at, workflow_id=task.workflow_id)
             return self._with_times(recorded)
 
     @activity.defn(name=NameOf.START_LATE_TRIAL)

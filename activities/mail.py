@@ -68,8 +68,9 @@ class MailActivities:
 
     def _tell(self, task: MailTask, facts: LedgerMailFacts) -> mailing.MailFacts | None:
         """The message of this kind as far as it is true now; None when there is nothing left to say."""
-        serving = [half for half in facts.halves if half.proven_state is HalfState.APPLIED]
-        if task.kind in (MailKind.CREDENTIALS, MailKind.SECOND_HALF):
+        told = HalfState.REMOVED if task.kind is MailKind.CLOSED else HalfState.APPLIED
+        serving = [half for half in facts.halves if half.proven_state is told]
+        if task.kind in mailing.SHOWS_CREDENTIALS:
             # What the order has not seen proven follows in a message of its own, so it must not be told here.
             ready = {half.host for half in serving} & set(task.hosts)
         else:
@@ -81,7 +82,6 @@ class MailActivities:
         if kind is MailKind.SECOND_HALF:
             halves = tuple(half for half in halves if half.host in ready)
         about = (facts.about,) if kind is MailKind.BLOCKED and facts.about is not None else facts.blocks
-        shows = kind in (MailKind.CREDENTIALS, MailKind.SECOND_HALF)
         service = self._inventory.service
         return mailing.MailFacts(
             kind=kind,
@@ -95,7 +95,7 @@ class MailActivities:
             ),
             recipient=facts.recipient.get_secret_value(),
             username=facts.username,
-            password=facts.password if shows else None,
+            password=facts.password if kind in mailing.SHOWS_CREDENTIALS else None,
             plan=facts.plan,
             ends_at=facts.ends_at,
             entries=tuple(self._entry(half, ready) for half in halves),
@@ -153,12 +153,16 @@ def _true_kind(kind: MailKind, facts: LedgerMailFacts, ready: set[str]) -> MailK
     """What can truthfully be said by now, since other orders may have come in between."""
     if kind is MailKind.BLOCKED:
         return kind if facts.blocks else None
+    if kind is MailKind.CLOSED:
+        return kind
     if facts.state == "absent":
         return None
     if kind is MailKind.CREDENTIALS and facts.blocks:
         # Credentials would be refused; the customer hears that the time was added and why the line is off.
         return MailKind.EXTENDED
-    if kind in (MailKind.CREDENTIALS, MailKind.SECOND_HALF) and (facts.blocks or not ready):
+    if kind is MailKind.PASSWORD and facts.blocks:
+        return kind
+    if kind in mailing.SHOWS_CREDENTIALS and (facts.blocks or not ready):
         return None
     return kind
 

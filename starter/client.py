@@ -32,6 +32,8 @@ _WORKFLOWS = {
     OrderKind.RENEWAL: NameOf.RENEWAL,
     OrderKind.BLOCK: NameOf.BLOCK,
     OrderKind.UNBLOCK: NameOf.UNBLOCK,
+    OrderKind.PASSWORD: NameOf.CHANGE_PASSWORD,
+    OrderKind.CLOSE: NameOf.CLOSE,
 }
 
 _Handle = WorkflowHandle[object, OrderStatus]

@@ -82,6 +82,10 @@ class LineClosed(TwinlineError):
     """The line was closed for good and takes no further orders."""
 
 
+class LineEnded(TwinlineError):
+    """The line's time is over, so there is nothing on its hosts to be changed."""
+
+
 class Unavailable(TwinlineError):
     """Something that twinline needs (Temporal, the ledger) does not answer now."""
 
@@ -107,6 +111,7 @@ ORDER_ERRORS: dict[str, type[TwinlineError]] = {
         TrialAlreadyUsed,
         OrderConflict,
         LineClosed,
+        LineEnded,
         Unavailable,
         Misconfigured,
     )

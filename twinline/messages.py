@@ -53,6 +53,8 @@ class OrderKind(StrEnum):
     RENEWAL = "renewal"
     BLOCK = "block"
     UNBLOCK = "unblock"
+    PASSWORD = "password"
+    CLOSE = "close"
 
 
 class BlockOwner(StrEnum):
@@ -125,7 +127,21 @@ class UnblockOrder(_Order):
     owner: BlockOwner = BlockOwner.ABUSE
 
 
-Order = TrialOrder | PurchaseOrder | RenewalOrder | BlockOrder | UnblockOrder
+class PasswordOrder(_Order):
+    """A new password for a line, made by us; sessions that were opened with the old one are closed."""
+
+    order: OrderId
+    line: Username
+
+
+class CloseOrder(_Order):
+    """The end of a line for good, whatever was paid for; its name is never used again."""
+
+    order: OrderId
+    line: Username
+
+
+Order = TrialOrder | PurchaseOrder | RenewalOrder | BlockOrder | UnblockOrder | PasswordOrder | CloseOrder
 OrderT = TypeVar("OrderT", bound=Order)
 
 
@@ -146,6 +162,10 @@ def order_kind(order: Order) -> OrderKind:
             return OrderKind.BLOCK
         case UnblockOrder():
             return OrderKind.UNBLOCK
+        case PasswordOrder():
+            return OrderKind.PASSWORD
+        case CloseOrder():
+            return OrderKind.CLOSE
 
 
 def order_ref(order: Order) -> str:
@@ -205,7 +225,9 @@ class Recorded(Message):
     halves: tuple[HalfRef, ...]
     blocks: tuple[BlockInfo, ...] = ()
     grant_id: str | None = None
-    """The grant that this order gave; None for blocks and unblocks."""
+    """The grant that this order gave; None for orders that give none."""
+    mail_ref: str
+    """What this order's messages are about (a grant, a case, or the order itself): one of a kind for each."""
     grace_seconds: float = GRACE.total_seconds()
     """How long the first mail waits for the second half."""
     delay_notice_seconds: float = DELAY_NOTICE.total_seconds()
@@ -297,6 +319,8 @@ class MailKind(StrEnum):
     EXTENDED = "extended"
     BLOCKED = "blocked"
     UNBLOCKED = "unblocked"
+    PASSWORD = "password"
+    CLOSED = "closed"
 
 
 class MailState(StrEnum):
@@ -309,7 +333,7 @@ class MailState(StrEnum):
 
 
 class MailTask(Message):
-    """Write the message of this kind about this line, once per `ref` (a grant or a case)."""
+    """Write the message of this kind about this line, once per `ref` (`Recorded.mail_ref`)."""
 
     line_id: str
     kind: MailKind
@@ -318,7 +342,7 @@ class MailTask(Message):
     """The caller's own id of the order, by which a customer can ask about it."""
     at: AwareDatetime
     hosts: tuple[str, ...] = ()
-    """Credentials: the hosts that the order has seen proven. Second half: the hosts that became ready since."""
+    """Credentials, password: the hosts that the order has seen proven. Second half: those that became ready since."""
 
 
 class MailStored(Message):
@@ -410,6 +434,8 @@ class NameOf:
     RENEWAL = "Renewal"
     BLOCK = "Block"
     UNBLOCK = "Unblock"
+    CHANGE_PASSWORD = "ChangePassword"
+    CLOSE = "Close"
     TERM = "Term"
     BLOCK_END = "BlockEnd"
 
@@ -418,6 +444,8 @@ class NameOf:
     RECORD_RENEWAL = "record_renewal"
     RECORD_BLOCK = "record_block"
     RECORD_UNBLOCK = "record_unblock"
+    RECORD_PASSWORD = "record_password"
+    RECORD_CLOSE = "record_close"
     START_LATE_TRIAL = "start_late_trial"
     END_GRANT = "end_grant"
     SETTLE_ORDER = "settle_order"

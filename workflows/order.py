@@ -128,14 +128,16 @@ class LineOrder:
         # After an outage both hosts tend to come back together, and one mail says more than two.
         await halves.wait(for_all=True, patience=max(left, min(grace, SECOND_CHANCE)))
 
-    async def tell_credentials(self, recorded: Recorded, halves: Halves) -> None:
+    async def tell_credentials(
+        self, recorded: Recorded, halves: Halves, *, kind: MailKind = MailKind.CREDENTIALS
+    ) -> None:
         """Mail the credentials with both entries, and a second, short mail for a half that was not ready yet."""
         await self._wait_for_both(recorded, halves)
         ready = halves.proven_hosts()
-        told = await self.send(MailKind.CREDENTIALS, recorded, hosts=ready)
+        told = await self.send(kind, recorded, hosts=ready)
         await halves.wait(for_all=True)
         late = tuple(half.host for half in recorded.halves if half.host not in ready)
-        if late and told is not None and told.kind is MailKind.CREDENTIALS:
+        if late and told is not None and told.kind is kind:
             await self.send(MailKind.SECOND_HALF, recorded, hosts=late)
 
     async def send(self, kind: MailKind, recorded: Recorded, *, hosts: tuple[str, ...] = ()) -> MailStored | None:
@@ -143,7 +145,7 @@ class LineOrder:
         task = MailTask(
             line_id=recorded.line_id,
             kind=kind,
-            ref=self._mail_ref(recorded),
+            ref=recorded.mail_ref,
             reference=_own_id(self._order) if self._order is not None else "",
             at=workflow.now(),
             hosts=hosts,
@@ -173,10 +175,6 @@ class LineOrder:
             outcome = OrderOutcome(order_id=recorded.order_id, receipt=status.receipt)
             await in_ledger(NameOf.SETTLE_ORDER, outcome, type(None), summary="keep the receipt")
         return status
-
-    def _mail_ref(self, recorded: Recorded) -> str:
-        """A grant or a case: one message of a kind for each."""
-        return recorded.grant_id or (_own_id(self._order) if self._order is not None else recorded.order_id)
 
     # -- receipt
 

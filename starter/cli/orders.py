@@ -7,12 +7,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from starter.cli import options
-from starter.cli.running import perform
+from starter.cli.running import confirm, perform
 from twinline.errors import InvalidOrder
 from twinline.messages import (
     BlockOrder,
     BlockOwner,
+    CloseOrder,
     Order,
+    PasswordOrder,
     PurchaseOrder,
     RenewalOrder,
     TrialOrder,
@@ -30,7 +32,7 @@ Owner = Annotated[BlockOwner, typer.Option("--owner", help="Whose block; blocks 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (trial, purchase, renew, block, unblock):
+    for command in (trial, purchase, renew, block, unblock, password, close):
         app.command()(command)
 
 
@@ -137,6 +139,42 @@ def unblock(
         no_wait=no_wait,
         as_json=as_json,
     )
+
+
+def password(
+    line: options.Line,
+    *,
+    order: options.OrderId,
+    caller: options.Caller = "cli",
+    timeout: options.Timeout = None,
+    no_wait: options.NoWait = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Give a line a new password and mail it; who is logged in with the old one is logged out.
+
+    Example: twinline password k7mq3xw9ab --order pw-17
+    """
+    _place(
+        lambda: PasswordOrder(caller=caller, order=order, line=line), timeout=timeout, no_wait=no_wait, as_json=as_json
+    )
+
+
+def close(
+    line: options.Line,
+    *,
+    order: options.OrderId,
+    yes: options.Yes = False,
+    caller: options.Caller = "cli",
+    timeout: options.Timeout = None,
+    no_wait: options.NoWait = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """End a line for good, whatever was paid for; nothing brings it back, and its name is never used again.
+
+    Example: twinline close k7mq3xw9ab --order close-17
+    """
+    confirm(f"Close line {line} for good?", yes=yes)
+    _place(lambda: CloseOrder(caller=caller, order=order, line=line), timeout=timeout, no_wait=no_wait, as_json=as_json)
 
 
 def _place(build: Callable[[], Order], *, timeout: float | None, no_wait: bool, as_json: bool) -> NoReturn:

@@ -28,7 +28,12 @@ LOOK_PATIENCE: Final = 2.0
 _OF_A_CASE: Final = (OrderKind.BLOCK, OrderKind.UNBLOCK)
 
 # The kinds that an order may send, the latest first.
-_MAILS: Final = {OrderKind.BLOCK: (MailKind.BLOCKED,), OrderKind.UNBLOCK: (MailKind.UNBLOCKED,)}
+_MAILS: Final = {
+    OrderKind.BLOCK: (MailKind.BLOCKED,),
+    OrderKind.UNBLOCK: (MailKind.UNBLOCKED,),
+    OrderKind.PASSWORD: (MailKind.SECOND_HALF, MailKind.PASSWORD),
+    OrderKind.CLOSE: (MailKind.CLOSED,),
+}
 _MAILS_ABOUT_TIME: Final = (MailKind.SECOND_HALF, MailKind.CREDENTIALS, MailKind.EXTENDED, MailKind.DELAYED)
 
 
@@ -126,7 +131,7 @@ async def _receipt_from_ledger(ledger: Ledger, view: OrderView) -> Receipt:
     recorded, own_id = view.recorded, view.ref.partition("/")[0]
     async with ledger.read() as tx:
         halves = await line_progress(tx, recorded.line_id)
-        mail = await _last_mail(tx, view, recorded.grant_id or own_id)
+        mail = await _last_mail(tx, view, recorded.mail_ref)
     return Receipt(
         order=own_id,
         kind=view.kind,

@@ -4,6 +4,7 @@ import pytest
 
 from tests.cli.conftest import Cli
 from twinline.hosts import factory
+from twinline.sandbox.receiver import LoginRefused
 from twinline.sandbox.world import World
 
 RECEIPT = ["order", "kind", "line", "username", "plan", "ends_at", "blocks", "halves", "mail", "workflow_id"]
@@ -55,6 +56,32 @@ async def test_a_line_is_bought_blocked_renewed_and_unblocked(cli: Cli, line: st
     lifted = await cli("unblock", line, "--case", "AB-1", "--json")
     assert (lifted.code, lifted.json["blocks"]) == (0, [])
     assert [half["state"] for half in lifted.json["halves"]] == ["applied", "applied"]
+
+
+async def test_a_password_is_changed_and_a_line_is_closed_for_good(cli: Cli, world: World) -> None:
+    opened = await cli("trial", "gone@example.com", "--region", "eu", "--order", "T-gone", "--json")
+    name = opened.json["username"]
+    old = (await cli("line", "show", name, "--reveal", "--json")).json["password"]
+    async with await world.receiver("mc-eu1", name, old) as multics, await world.receiver("os-eu1", name, old) as oscam:
+        changed = await cli("password", name, "--order", "PW-1", "--json")
+        assert (changed.code, changed.json["mail"]["kind"]) == (0, "password")
+        await multics.closed.wait()
+        await oscam.closed.wait()
+    new = (await cli("line", "show", name, "--reveal", "--json")).json["password"]
+    assert new not in changed.out
+    async with await world.receiver("mc-eu1", name, new), await world.receiver("os-eu1", name, new):
+        pass
+
+    unasked = await cli("close", name, "--order", "C-1")
+    assert (unasked.code, "add --yes" in unasked.err) == (2, True)
+    closed = await cli("close", name, "--order", "C-1", "--yes")
+    assert closed.code == 0
+    assert "Both halves refuse the line; the mail was accepted." in closed.out
+    for host in ("mc-eu1", "os-eu1"):
+        with pytest.raises(LoginRefused):
+            await world.receiver(host, name, new)
+    refused = await cli("renew", name, "--days", "30", "--order", "R-gone", "--json")
+    assert (refused.code, refused.json["type"]) == (4, "LineClosed")
 
 
 async def test_a_new_customer_can_buy_at_once(cli: Cli) -> None:

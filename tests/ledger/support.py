@@ -15,9 +15,11 @@ from twinline.ledger.queries import LineView, line_view, reveal_password
 from twinline.messages import (
     BlockOrder,
     BlockOwner,
+    CloseOrder,
     HalfState,
     LateTrial,
     Order,
+    PasswordOrder,
     PurchaseOrder,
     Recorded,
     RenewalOrder,
@@ -107,6 +109,10 @@ async def take(ledger: Ledger, order: Order, *, now: datetime) -> Recorded:
                 return await orders.record_renewal(tx, order, now=now, workflow_id=workflow_id)
             case BlockOrder():
                 return await orders.record_block(tx, order, now=now, workflow_id=workflow_id)
+            case PasswordOrder():
+                return await orders.record_password(tx, order, now=now, workflow_id=workflow_id)
+            case CloseOrder():
+                return await orders.record_close(tx, order, now=now, workflow_id=workflow_id)
             case UnblockOrder():
                 return await orders.record_unblock(tx, order, now=now, workflow_id=workflow_id)
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sqlmodel import col, select
 
 from tests.ledger.support import DAY, HOUR, Desk, Pairing
-from twinline.errors import OrderConflict, TrialAlreadyUsed, UnknownBlock
+from twinline.errors import LineClosed, LineEnded, OrderConflict, TrialAlreadyUsed, UnknownBlock
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger, halves, models
 from twinline.ledger.halves import StaleToken
@@ -25,8 +25,10 @@ from twinline.ledger.queries import LineFilter, list_lines, reveal_password
 from twinline.messages import (
     BlockOrder,
     BlockOwner,
+    CloseOrder,
     HalfState,
     Order,
+    PasswordOrder,
     PurchaseOrder,
     Recorded,
     RenewalOrder,
@@ -59,6 +61,7 @@ class ModelLine:
     grants: list[ModelGrant] = field(default_factory=list[ModelGrant])
     blocks: set[tuple[BlockOwner, str]] = field(default_factory=set[tuple[BlockOwner, str]])
     password: str = ""
+    closed: bool = False
 
     @property
     def ends_at(self) -> datetime | None:
@@ -67,7 +70,7 @@ class ModelLine:
 
     @property
     def state(self) -> str:
-        if self.ends_at is None:
+        if self.ends_at is None or self.closed:
             return "absent"
         return "blocked" if self.blocks else "present"
 
@@ -111,6 +114,13 @@ class LivesOfLines(RuleBasedStateMachine):
         self.taken.append((order, recorded))
         return recorded
 
+    def refused(self, line: ModelLine, order: Order) -> bool:
+        """Whether the line is closed, which every order for it must then hear."""
+        if line.closed:
+            with pytest.raises(LineClosed):
+                self.run(self.desk.take(order))
+        return line.closed
+
     def opened(self, recorded: Recorded, *, trial: bool, ends_at: datetime) -> None:
         assert recorded.username not in self.lines
         assert recorded.ends_at == ends_at
@@ -145,7 +155,10 @@ class LivesOfLines(RuleBasedStateMachine):
         username, line = self.line(pick)
         kind = PurchaseOrder if bought else RenewalOrder
         ends_at = max(self.desk.now, line.ends_at or self.desk.now) + days * DAY
-        recorded = self.take(kind(order=self.order(), line=username, days=days))
+        order = kind(order=self.order(), line=username, days=days)
+        if self.refused(line, order):
+            return
+        recorded = self.take(order)
         assert (recorded.plan, recorded.ends_at) == ("paid", ends_at)
         line.grants.append(ModelGrant(recorded, trial=False, ends_at=ends_at))
 
@@ -154,7 +167,10 @@ class LivesOfLines(RuleBasedStateMachine):
     def a_line_is_blocked(self, pick: int, owner: BlockOwner, case: str) -> None:
         username, line = self.line(pick)
         caller = f"c{next(self.refs)}"
-        recorded = self.take(BlockOrder(case=case, line=username, owner=owner, reason="shared", caller=caller))
+        order = BlockOrder(case=case, line=username, owner=owner, reason="shared", caller=caller)
+        if self.refused(line, order):
+            return
+        recorded = self.take(order)
         line.blocks.add((owner, case))
         assert {(block.owner, block.case) for block in recorded.blocks} == line.blocks
 
@@ -163,12 +179,41 @@ class LivesOfLines(RuleBasedStateMachine):
     def a_block_is_lifted(self, pick: int, owner: BlockOwner, case: str) -> None:
         username, line = self.line(pick)
         order = UnblockOrder(case=case, line=username, owner=owner, caller=f"c{next(self.refs)}")
+        if self.refused(line, order):
+            return
         if (owner, case) not in line.blocks:
             with pytest.raises(UnknownBlock):
                 self.run(self.desk.take(order))
             return
         self.take(order)
         line.blocks.remove((owner, case))
+
+    @precondition(lambda self: self.lines)
+    @rule(pick=picks)
+    def a_password_is_changed(self, pick: int) -> None:
+        username, line = self.line(pick)
+        order = PasswordOrder(order=self.order(), line=username)
+        if self.refused(line, order):
+            return
+        if line.state == "absent":
+            with pytest.raises(LineEnded):
+                self.run(self.desk.take(order))
+            return
+        recorded = self.take(order)
+        assert recorded.revision == self.revisions[username] + 1
+        password = self.run(self.desk.password(username))
+        assert password != line.password
+        line.password = password
+
+    @precondition(lambda self: self.lines)
+    @rule(pick=picks, really=st.sampled_from([False, False, True]))
+    def a_line_is_closed(self, pick: int, *, really: bool) -> None:
+        username, line = self.line(pick)
+        order = CloseOrder(order=self.order(), line=username)
+        if not really or self.refused(line, order):
+            return
+        self.take(order)
+        line.closed = True
 
     @precondition(lambda self: self.taken)
     @rule(pick=picks)
@@ -211,7 +256,7 @@ class LivesOfLines(RuleBasedStateMachine):
     def a_first_proof_comes_late(self, pick: int) -> None:
         line, grant = self.grant(pick)
         late = self.run(self.desk.start_late(grant.recorded))
-        still_last = grant.outcome == "later" and grant.ends_at == line.ends_at
+        still_last = grant.outcome == "later" and grant.ends_at == line.ends_at and not line.closed
         if grant.trial and not grant.moved and still_last and self.desk.now + 48 * HOUR > grant.ends_at:
             grant.moved, grant.ends_at = True, self.desk.now + 48 * HOUR
         assert (late.moved, late.ends_at) == (grant.moved, grant.ends_at)
@@ -225,7 +270,7 @@ class LivesOfLines(RuleBasedStateMachine):
         assert kept_out == sorted(kept_out, reverse=True)
         for half in batch.halves:
             line = self.lines[half.username]
-            assert (half.state, half.ends_at) == (line.state, line.ends_at)
+            assert (half.state, half.ends_at) == (line.state, None if line.closed else line.ends_at)
             assert half.password.get_secret_value() == line.password
         self.batches.append(batch)
 
@@ -275,7 +320,8 @@ class LivesOfLines(RuleBasedStateMachine):
             both_halves = (await tx.session.exec(select(half, line.revision).join(line))).all()
             orders = (await tx.session.exec(select(models.Order.id, models.Order.recorded))).all()
         assert [row[:3] for row in lines] == [
-            (username, line.state, line.ends_at) for username, line in sorted(self.lines.items())
+            (username, line.state, None if line.closed else line.ends_at)
+            for username, line in sorted(self.lines.items())
         ]
         assert sorted(active) == sorted((name, *block) for name, line in self.lines.items() for block in line.blocks)
         for username, _, _, revision in lines:

@@ -8,6 +8,7 @@ from tests.ledger.support import DAY, HOUR, START, Desk, Pairing
 from twinline.errors import (
     InvalidOrder,
     LineClosed,
+    LineEnded,
     OrderConflict,
     RegionFull,
     TrialAlreadyUsed,
@@ -23,10 +24,12 @@ from twinline.ledger.queries import order_view
 from twinline.messages import (
     BlockOrder,
     BlockOwner,
+    CloseOrder,
     HalfRef,
     HalfState,
     Order,
     OrderOutcome,
+    PasswordOrder,
     PurchaseOrder,
     Receipt,
     Recorded,
@@ -187,6 +190,8 @@ async def test_orders_for_a_line_that_is_not_there_are_refused(desk: Desk) -> No
         PurchaseOrder(order="b", line="nobody", days=1),
         BlockOrder(case="c", line="nobody", reason="shared"),
         UnblockOrder(case="c", line="nobody"),
+        PasswordOrder(order="d", line="nobody"),
+        CloseOrder(order="e", line="nobody"),
     ):
         error = await refused(desk, order, UnknownLine)
         assert "nobody" in str(error)
@@ -194,17 +199,56 @@ async def test_orders_for_a_line_that_is_not_there_are_refused(desk: Desk) -> No
 
 async def test_a_closed_line_takes_no_further_orders(desk: Desk) -> None:
     recorded = await desk.trial()
-    async with desk.ledger.write() as tx:
-        line = await tx.session.get(models.Line, recorded.line_id)
-        assert line is not None
-        line.closed_at = desk.now
+    await desk.take(CloseOrder(order="close", line=recorded.username))
     for order in (
         RenewalOrder(order="a", line=recorded.username, days=1),
         PurchaseOrder(order="b", line=recorded.username, days=1),
         BlockOrder(case="c", line=recorded.username, reason="shared"),
         UnblockOrder(case="c", line=recorded.username),
+        PasswordOrder(order="d", line=recorded.username),
+        CloseOrder(order="e", line=recorded.username),
     ):
         await refused(desk, order, LineClosed)
+
+
+async def test_a_close_takes_the_line_from_its_hosts_whatever_was_paid_for(desk: Desk) -> None:
+    bought = await desk.purchase(days=30)
+    await desk.prove("mc-eu1")
+    closed = await desk.take(CloseOrder(order="close", line=bought.username))
+    assert closed.revision == bought.revision + 1
+    (half,) = (await desk.open_batch("mc-eu1")).halves
+    assert (half.state, half.ends_at) == ("absent", None)
+    desk.now = bought.ends_at
+    assert (await desk.end(bought)).outcome == "ended"
+    assert (await desk.view(bought.username)).revision == closed.revision, "the hosts hold nothing before and after"
+
+
+async def test_a_new_password_raises_the_revision_and_is_another_one(desk: Desk) -> None:
+    trial = await desk.trial()
+    old = await desk.password(trial.username)
+    await desk.prove("mc-eu1")
+    changed = await desk.take(PasswordOrder(order="pw", line=trial.username))
+    (half,) = (await desk.open_batch("mc-eu1")).halves
+    assert changed.revision == half.revision == trial.revision + 1
+    assert half.password.get_secret_value() == await desk.password(trial.username) != old
+    assert (await desk.view(trial.username)).ends_at == trial.ends_at
+    assert old.encode() not in desk.raw()
+
+
+async def test_the_password_of_a_blocked_line_can_be_changed_and_the_block_stays(desk: Desk) -> None:
+    trial = await desk.trial()
+    await desk.block(trial.username)
+    changed = await desk.take(PasswordOrder(order="pw", line=trial.username))
+    assert [block.case for block in changed.blocks] == ["case-1"]
+    assert (await desk.view(trial.username)).state == "blocked"
+
+
+async def test_the_password_of_a_line_that_ended_is_not_changed(desk: Desk) -> None:
+    trial = await desk.trial()
+    desk.now = trial.ends_at
+    await desk.end(trial)
+    error = await refused(desk, PasswordOrder(order="pw", line=trial.username), LineEnded)
+    assert "Renew it first" in error.hint
 
 
 async def test_a_block_and_its_lifting_each_raise_the_revision(desk: Desk) -> None:
@@ -291,6 +335,8 @@ async def _every_kind(desk: Desk) -> list[tuple[Order, Recorded]]:
         RenewalOrder(order="r", line=line, days=1),
         BlockOrder(case="c", line=line, reason="shared"),
         UnblockOrder(case="c", line=line),
+        PasswordOrder(order="w", line=line),
+        CloseOrder(order="x", line=line),
     ):
         taken.append((order, await desk.take(order)))
     return taken
@@ -344,6 +390,7 @@ async def test_every_order_leaves_an_event_with_before_and_after(desk: Desk) -> 
     taken = await _every_kind(desk)
     events = [event for event in await desk.rows(models.Event) if event.line_id is not None]
     whats = ["line.opened", "line.opened", "grant.given", "grant.given", "block.set", "block.lifted"]
+    whats += ["password.changed", "line.closed"]
     assert [event.what for event in events] == whats
     assert {event.who for event in events} == {"cli"}
     for event, (_, recorded) in zip(events, taken, strict=True):

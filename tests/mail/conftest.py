@@ -35,6 +35,7 @@ SERVICE = Service(
 ENTRIES_OF_KIND: dict[MailKind, tuple[Entry, ...]] = {
     MailKind.CREDENTIALS: (MULTICS, OSCAM),
     MailKind.SECOND_HALF: (OSCAM,),
+    MailKind.PASSWORD: (MULTICS, OSCAM),
 }
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from twinline.mail import (
+    SHOWS_CREDENTIALS,
     BlockNotice,
     BrokenTemplates,
     Composer,
@@ -168,7 +169,7 @@ def test_the_second_mail_has_the_one_entry_and_points_to_the_first_mail(make_fac
     assert "multics.example.net" not in text_of(raw) + html_of(raw)
 
 
-@pytest.mark.parametrize("kind", sorted(set(MailKind) - {MailKind.CREDENTIALS, MailKind.SECOND_HALF}))
+@pytest.mark.parametrize("kind", sorted(set(MailKind) - SHOWS_CREDENTIALS))
 def test_other_kinds_never_carry_the_password(make_facts: MakeFacts, kind: MailKind) -> None:
     raw = written(make_facts(kind))
     for part in (text_of(raw), html_of(raw), str(read(raw)["Subject"])):
@@ -188,6 +189,40 @@ def test_a_delayed_trial_is_told_that_no_time_is_lost_and_a_paid_line_is_not(mak
     promise = "the trial counts from the moment the first entry works"
     assert promise in flat(text_of(written(make_facts(MailKind.DELAYED, plan="trial"))))
     assert promise not in flat(text_of(written(make_facts(MailKind.DELAYED, plan="paid"))))
+
+
+def test_a_new_password_comes_with_both_entries_and_says_whether_the_old_one_still_works(
+    make_facts: MakeFacts,
+) -> None:
+    both = written(make_facts(MailKind.PASSWORD))
+    assert [line for *_, line in entries_in(text_of(both))] == [
+        f"C: {entry.host} {entry.port} {USERNAME} {PASSWORD}" for entry in (MULTICS, OSCAM)
+    ]
+    one = written(make_facts(MailKind.PASSWORD, entries=(replace(MULTICS, ready=False), OSCAM)))
+    for raw, gone in ((both, True), (one, False)):
+        for part in (flat(text_of(raw)), visible(html_of(raw))):
+            assert ("the old password no longer works" in part) is gone
+            assert ("Entry 1 (MultiCS) cannot be reached just now and may take the old one" in part) is not gone
+
+
+def test_a_blocked_line_gets_its_new_password_and_reads_that_it_stays_blocked(make_facts: MakeFacts) -> None:
+    waiting = tuple(replace(entry, ready=False) for entry in (MULTICS, OSCAM))
+    raw = written(make_facts(MailKind.PASSWORD, entries=waiting, blocks=(PAYMENT,)))
+    for part in (flat(text_of(raw)), visible(html_of(raw))):
+        assert "stays blocked" in part
+        assert PASSWORD in part
+        assert PAYMENT.reason in part
+        assert "follows" not in part
+        assert "now" not in part.split("Reference")[0].split("password works")[0]
+
+
+def test_a_close_says_so_and_where_it_is_not_done_yet(make_facts: MakeFacts) -> None:
+    done = written(make_facts(MailKind.CLOSED, entries=(MULTICS, OSCAM)))
+    partly = written(make_facts(MailKind.CLOSED, entries=(MULTICS, replace(OSCAM, ready=False))))
+    for part in (flat(text_of(done)), visible(html_of(done))):
+        assert "closed for good" in part
+        assert "follows" not in part
+    assert "Entry 2 (OSCam): follows" in flat(text_of(partly))
 
 
 def test_an_extension_tells_the_new_end_and_that_nothing_changes(make_facts: MakeFacts) -> None:

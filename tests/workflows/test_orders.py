@@ -8,16 +8,26 @@ from pathlib import Path
 import pytest
 
 from tests.support.temporal import dev_server
-from tests.workflows.house import House, run_house, text_of
-from twinline.errors import InvalidOrder, OrderConflict, TrialAlreadyUsed, UnknownBlock, UnknownLine, UnknownRegion
+from tests.workflows.house import HOSTS, House, run_house, text_of
+from twinline.errors import (
+    InvalidOrder,
+    LineClosed,
+    OrderConflict,
+    TrialAlreadyUsed,
+    UnknownBlock,
+    UnknownLine,
+    UnknownRegion,
+)
 from twinline.keys import KeyRing
 from twinline.messages import (
     TRIAL_LENGTH,
     BlockOrder,
     BlockOwner,
+    CloseOrder,
     HalfState,
     MailKind,
     MailState,
+    PasswordOrder,
     PurchaseOrder,
     Receipt,
     RenewalOrder,
@@ -290,6 +300,70 @@ async def test_an_unblock_lifts_only_the_block_of_its_owner_and_case(house: Hous
         await house.order(UnblockOrder(caller="abuse", case="AB-9", line=username))
 
     assert house.serves(username) == (False, False)
+
+
+async def test_a_new_password_is_on_both_halves_and_in_one_mail(house: House) -> None:
+    order = trial()
+    line = (await house.order(order)).username
+    old = (await house.password(line)).get_secret_value()
+
+    receipt = await house.order(PasswordOrder(order=order_id(), line=line))
+
+    new = (await house.password(line)).get_secret_value()
+    assert [half.state for half in receipt.halves] == [HalfState.APPLIED, HalfState.APPLIED]
+    assert {house.hosts[name].held[line].password for name in HOSTS} == {new}
+    first, second = house.sent_to(order.email)
+    assert f"C: mc-eu1.example.net 12000 {line} {new}" in text_of(second)
+    assert f"C: os-eu1.example.net 15000 {line} {new}" in text_of(second)
+    assert old in text_of(first)
+    assert old not in text_of(second)
+    assert receipt.mail is not None
+    assert (receipt.mail.kind, receipt.mail.message_id) == (MailKind.PASSWORD, second["Message-ID"])
+
+
+async def test_a_new_password_with_one_host_down_is_told_with_that_host_following(impatient_house: House) -> None:
+    house, order = impatient_house, trial()
+    line = (await house.order(order)).username
+    house.hosts["os-eu1"].down_for_attempts = 2
+
+    receipt = await house.order(PasswordOrder(order=order_id(), line=line))
+
+    _, told, second = house.sent_to(order.email)
+    assert "may take the old one until it follows" in " ".join(text_of(told).split())
+    assert "os-eu1.example.net 15000" in text_of(second)
+    assert receipt.mail is not None
+    assert receipt.mail.kind is MailKind.SECOND_HALF
+
+
+async def test_the_new_password_of_a_blocked_line_is_mailed_and_works_once_it_is_unblocked(house: House) -> None:
+    order = trial()
+    line = (await house.order(order)).username
+    await house.order(BlockOrder(case="AB-7", line=line, reason="shared"))
+
+    await house.order(PasswordOrder(order=order_id(), line=line))
+
+    new = (await house.password(line)).get_secret_value()
+    assert house.serves(line) == (False, False)
+    assert "stays blocked" in text_of(house.sent_to(order.email)[-1])
+    assert new in text_of(house.sent_to(order.email)[-1])
+    await house.order(UnblockOrder(case="AB-7", line=line))
+    assert {house.hosts[name].held[line].password for name in HOSTS} == {new}
+
+
+async def test_a_closed_line_is_gone_from_both_halves_for_good_and_its_term_ends_in_silence(house: House) -> None:
+    order = trial()
+    opened = await house.order(order)
+
+    receipt = await house.order(CloseOrder(order=order_id(), line=opened.username))
+
+    assert [half.state for half in receipt.halves] == [HalfState.REMOVED, HalfState.REMOVED]
+    assert house.serves(opened.username) == (False, False)
+    assert receipt.mail is not None
+    assert receipt.mail.kind is MailKind.CLOSED
+    with pytest.raises(LineClosed):
+        await house.order(RenewalOrder(order=order_id(), line=opened.username, days=30))
+    await term_of(house, opened)
+    assert len(house.sent_to(order.email)) == 2
 
 
 async def test_a_line_that_ended_comes_back_with_a_renewal(house: House) -> None:

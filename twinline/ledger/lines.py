@@ -129,14 +129,14 @@ async def lines_with_rows(tx: ReadTx, lines: Sequence[models.Line]) -> list[Line
     return list(loaded.values())
 
 
-def settle(rows: LineRows, *, now: datetime) -> bool:
+def settle(rows: LineRows, *, now: datetime, new_password: bool = False) -> bool:
     """Raise the revision when what hosts must hold has changed; the only place that does.
 
     A half that falls behind is pending again, unless its host is failing: that stays true. It waits for no person
     any more: a block must not wait behind a renewal that is stuck.
     """
     line, desired = rows.line, rows.desired()
-    if (line.state, line.ends_at) == (desired.state, desired.ends_at):
+    if (line.state, line.ends_at) == (desired.state, desired.ends_at) and not new_password:
         return False
     line.state, line.ends_at = desired.state, desired.ends_at
     line.revision += 1

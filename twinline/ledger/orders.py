@@ -9,7 +9,15 @@ from datetime import datetime
 
 from sqlmodel import select
 
-from twinline.errors import InvalidOrder, LineClosed, OrderConflict, TrialAlreadyUsed, UnknownBlock, UnknownOrder
+from twinline.errors import (
+    InvalidOrder,
+    LineClosed,
+    LineEnded,
+    OrderConflict,
+    TrialAlreadyUsed,
+    UnknownBlock,
+    UnknownOrder,
+)
 from twinline.ledger import models, rules
 from twinline.ledger.lines import LineRows, Snapshot, line_by_id, line_by_username, listed, note, seal, settle
 from twinline.ledger.placement import place
@@ -18,9 +26,11 @@ from twinline.ledger.types import utc
 from twinline.messages import (
     TRIAL_LENGTH,
     BlockOrder,
+    CloseOrder,
     Order,
     OrderKind,
     OrderOutcome,
+    PasswordOrder,
     Plan,
     Protocol,
     PurchaseOrder,
@@ -143,6 +153,36 @@ async def record_unblock(tx: WriteTx, order: UnblockOrder, *, now: datetime, wor
     return recorded
 
 
+async def record_password(tx: WriteTx, order: PasswordOrder, *, now: datetime, workflow_id: str) -> Recorded:
+    """Give the line a new password; a blocked line stays blocked, and gets it with the lifting of its blocks.
+
+    Raises OrderConflict, UnknownLine, LineClosed, LineEnded.
+    """
+    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await _repeated(tx, filing)) is not None:
+        return repeated
+    rows = await _open_line(tx, order.line)
+    if rows.line.state == "absent":
+        raise LineEnded(
+            f'the time of line "{order.line}" is over, and no server knows it', hint="Renew it first, then repeat this."
+        )
+    before = rows.snapshot()
+    password = rules.new_password(tx.random)
+    rows.line.password_sealed = seal(tx.keys, "line", rows.line.id, "password", password.encode())
+    return await _file(tx, filing, rows, before=before, what="password.changed", new_password=True)
+
+
+async def record_close(tx: WriteTx, order: CloseOrder, *, now: datetime, workflow_id: str) -> Recorded:
+    """End the line for good; grants and blocks stay as they were, for the record. Raises as `record_renewal` does."""
+    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await _repeated(tx, filing)) is not None:
+        return repeated
+    rows = await _open_line(tx, order.line)
+    before = rows.snapshot()
+    rows.line.closed_at = filing.now
+    return await _file(tx, filing, rows, before=before, what="line.closed")
+
+
 async def settle_order(tx: WriteTx, outcome: OrderOutcome, *, now: datetime) -> None:
     """Keep the receipt of a finished order; the first one stays. Raises UnknownOrder."""
     order = await tx.session.get(models.Order, outcome.order_id, with_for_update=True)
@@ -200,6 +240,12 @@ async def _repeated(tx: WriteTx, filing: _Filing) -> Recorded | None:
             hint="Repeat an order with exactly the same fields; give a new order its own id.",
         )
     return Recorded.model_validate_json(earlier.recorded)
+
+
+def _mail_ref(filing: _Filing, grant: models.Grant | None, block: models.Block | None) -> str:
+    if grant is not None:
+        return grant.id
+    return block.case if block is not None else filing.order_id
 
 
 def _own_id(order: Order) -> str:
@@ -281,9 +327,10 @@ async def _file(
     what: str,
     grant: models.Grant | None = None,
     block: models.Block | None = None,
+    new_password: bool = False,
 ) -> Recorded:
     """Write everything down, parents first: without relationships the session does not know their order."""
-    settle(rows, now=filing.now)
+    settle(rows, now=filing.now, new_password=new_password)
     last = rows.last_grant
     recorded = Recorded(
         order_id=filing.order_id,
@@ -295,6 +342,7 @@ async def _file(
         halves=rows.half_refs(),
         blocks=rows.block_infos(),
         grant_id=None if grant is None else grant.id,
+        mail_ref=_mail_ref(filing, grant, block),
     )
     tx.session.add(rows.line)
     await tx.session.flush()

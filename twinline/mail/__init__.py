@@ -6,6 +6,7 @@ It knows nothing of the ledger, the hosts or Temporal.
 from twinline.mail.address import Address, AddressError, normalise_person, parse_address
 from twinline.mail.compose import BrokenTemplates, Composer, compose, default_composer
 from twinline.mail.facts import (
+    SHOWS_CREDENTIALS,
     BlockNotice,
     Entry,
     MailFacts,
@@ -27,6 +28,7 @@ from twinline.mail.target import Security, SmtpTarget, SmtpUrlError
 from twinline.mail.wire import UnsafeMail
 
 __all__ = [
+    "SHOWS_CREDENTIALS",
     "Accepted",
     "Address",
     "AddressError",

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from twinline.messages import MailKind, Plan, Protocol
 
-SHOWS_CREDENTIALS = frozenset({MailKind.CREDENTIALS, MailKind.SECOND_HALF})
+SHOWS_CREDENTIALS = frozenset({MailKind.CREDENTIALS, MailKind.SECOND_HALF, MailKind.PASSWORD})
 """The kinds that carry username and password; every other kind carries neither password nor `C:` line."""
 
 
@@ -53,9 +53,9 @@ class MailFacts:
     """Everything one mail may say.
 
     `ends_at` is an aware time in UTC. `blocks` are the blocks that stand at this moment. `second_half` takes
-    exactly the one entry that became ready; `credentials` takes both entries, of which at least one is ready. In
-    `extended` and `unblocked` the entries are optional: given, the mail says on which of them the change is
-    already in force.
+    exactly the one entry that became ready; `credentials` takes both entries, of which at least one is ready, and
+    so does `password`, which a blocked line may get with none. In `extended`, `unblocked` and `closed` the entries
+    are optional: given, the mail says on which of them the change is already in force.
 
     Raises `MailFactsError` when the facts contradict the kind.
     """
@@ -86,15 +86,15 @@ class MailFacts:
                 "needs the password",
             ),
             (
-                self.kind in SHOWS_CREDENTIALS and bool(self.blocks),
+                self.kind in (MailKind.CREDENTIALS, MailKind.SECOND_HALF) and bool(self.blocks),
                 "can't offer a blocked line as ready",
             ),
             (
-                self.kind is MailKind.CREDENTIALS and protocols != ["multics", "oscam"],
+                self.kind in (MailKind.CREDENTIALS, MailKind.PASSWORD) and protocols != ["multics", "oscam"],
                 "needs both entries",
             ),
             (
-                self.kind is MailKind.CREDENTIALS and not ready,
+                self.kind in (MailKind.CREDENTIALS, MailKind.PASSWORD) and not ready and not self.blocks,
                 "needs a ready entry; with none ready the customer gets a delayed mail",
             ),
             (

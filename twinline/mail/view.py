@@ -123,6 +123,10 @@ def subject(facts: MailFacts) -> str:
             told = "your line is blocked"
         case MailKind.UNBLOCKED:
             told = "a block was lifted, another one stays" if facts.blocks else "your line is unblocked"
+        case MailKind.PASSWORD:
+            told = "your new password"
+        case MailKind.CLOSED:
+            told = "your line was closed"
     return f"{facts.service.name}: {told}"
 
 
