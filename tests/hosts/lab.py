@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -136,6 +136,13 @@ class Lab:
     ledger: MemoryLedger
     writer: HostWriter
     daemon: multics.MultiCS | oscam.OSCam
+    fresh_daemon: Callable[[], multics.MultiCS | oscam.OSCam]
+
+    async def restart_daemon(self) -> None:
+        """End the daemon and start it again: it forgets everything but its files."""
+        await self.daemon.stop()
+        self.daemon = self.fresh_daemon()
+        await self.daemon.start()
 
     async def bring(self, half: Half) -> Proven:
         """Have the writer prove a half."""
@@ -255,12 +262,14 @@ async def run_lab(
     accounts.write_bytes(FOREIGN[protocol] if content is None else content)
     accounts.chmod(0o600)
     control = folder / "control"
-    daemon = _daemon(host, folder, **ports, control=control, timescale=Timescale(timescale))
+    fresh_daemon = partial(_daemon, host, folder, **ports, control=control, timescale=Timescale(timescale))
+    daemon = fresh_daemon()
     ledger = ledger or MemoryLedger()
     writer = writer_for(host, ledger)
     await daemon.start()
+    lab = Lab(host, folder, Path(host.accounts_file), client_port, control, ledger, writer, daemon, fresh_daemon)
     try:
-        yield Lab(host, folder, Path(host.accounts_file), client_port, control, ledger, writer, daemon)
+        yield lab
     finally:
         await writer.close()
-        await daemon.stop()
+        await lab.daemon.stop()

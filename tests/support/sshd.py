@@ -34,6 +34,7 @@ class Sshd:
     known_hosts: Path
     other_key: Path
     """A key that the server does not accept."""
+    pid: int
 
 
 def _keys(folder: Path, name: str) -> Path:
@@ -85,7 +86,7 @@ async def run_sshd(
     )  # fmt: skip
     try:
         await _answers(port, process)
-        yield Sshd(port, user or getpass.getuser(), client_key, known_hosts, other_key)
+        yield Sshd(port, user or getpass.getuser(), client_key, known_hosts, other_key, process.pid)
     finally:
         process.terminate()
         await process.wait()
