@@ -79,6 +79,8 @@ class Survey:
 
     slots: dict[str, int] = field(default_factory=dict[str, int])
     """Offset of each line's slot, by username, live or parked."""
+    parked: set[str] = field(default_factory=set[str])
+    """Names of the slots whose record is off."""
     free: list[int] = field(default_factory=list[int])
     strays: list[Stray] = field(default_factory=list[Stray])
     foreign: set[str] = field(default_factory=set[str])

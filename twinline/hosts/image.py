@@ -53,6 +53,8 @@ class Image:
         """Whether a batch of before still has to be completed on the host."""
         self.slots = found.slots
         self.free = sorted(found.free, reverse=True)
+        self.parked = found.parked
+        """Usernames whose slot held a record that is off when the file was read."""
         self.foreign = found.foreign
         self.strays: dict[str, list[Stray]] = {}
         for stray in found.strays:
@@ -61,10 +63,6 @@ class Image:
     def relayout(self) -> bytes | None:
         """The whole file with our strays in slots, if this daemon wants it that way and there are any."""
         return self.daemon.relayout(bytes(self.data)) if self.strays else None
-
-    def parked(self) -> list[str]:
-        """Usernames whose slot holds a record that is off."""
-        return [name for name, offset in self.slots.items() if self.daemon.password_in(self._slot(offset)) is None]
 
     def plan(self, halves: Sequence[Half], scrub: Iterable[str]) -> Plan:
         """Work out the writes for these halves, and free the slots of `scrub` (usernames proven absent).

@@ -5,7 +5,7 @@ file after a write is the reload, and what the status pages show.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -72,15 +72,20 @@ def _lines(data: bytes) -> Iterator[_Line]:
     """Logical lines: cut at NUL and at `#`, trailing blanks off, joined where a backslash ends them."""
     end = 0
     while end < len(data):
-        start = end
-        end, text = _physical(data, start)
-        count = 1
-        while text.endswith(b"\\"):
-            # What is joined is looked at again, so a backslash that shows up behind it joins too.
-            end, following = _physical(data, end)
-            text = (text[:-1] + following).rstrip(LINE_END)
-            count += 1
-        yield _Line(start, end, text, count)
+        line = _line(data, end)
+        end = line.end
+        yield line
+
+
+def _line(data: bytes, start: int) -> _Line:
+    end, text = _physical(data, start)
+    count = 1
+    while text.endswith(b"\\"):
+        # What is joined is looked at again, so a backslash that shows up behind it joins too.
+        end, following = _physical(data, end)
+        text = (text[:-1] + following).rstrip(LINE_END)
+        count += 1
+    return _Line(start, end, text, count)
 
 
 def _physical(data: bytes, start: int) -> tuple[int, bytes]:
@@ -157,10 +162,13 @@ def _information(words: _Words) -> tuple[tuple[bytes, bytes], ...]:
 
 def parse(data: bytes) -> list[Account]:
     """Every account that the daemon would load from these bytes, in its own order."""
-    accounts: list[Account] = []
+    return list(_accounts(_lines(data)))
+
+
+def _accounts(lines: Iterable[_Line]) -> Iterator[Account]:
     server = 1
     ports = 0
-    for line in _lines(data):
+    for line in lines:
         words = _Words(line.text)
         if not words.peek().isalpha():
             continue
@@ -175,8 +183,7 @@ def parse(data: bytes) -> list[Account]:
             if len(user) >= USER_BUFFER:
                 # The name runs over its buffer, and the password is then written over its end.
                 user = user[:USER_BUFFER] + password
-            accounts.append(Account(line.start, line.end, user, password, _information(words), server))
-    return accounts
+            yield Account(line.start, line.end, user, password, _information(words), server)
 
 
 def end_hour(ends_at: datetime, zone: ZoneInfo) -> str:
@@ -205,6 +212,15 @@ def _span(record: bytes, part: str) -> tuple[int, int]:
     return match.span(part)
 
 
+def _place(stray: Stray) -> int:
+    return stray.start
+
+
+def _takes_slot(found: Survey, record: Stray) -> bool:
+    """Whether a record is the first of its name, and so the one that counts."""
+    return found.slots.setdefault(record.username, record.start) == record.start
+
+
 class MultiCS:
     """MultiCS on one host."""
 
@@ -227,35 +243,52 @@ class MultiCS:
     def survey(self, data: bytes) -> Survey:
         """Find our slots, free slots, strays of ours, and the names of everybody else."""
         found = Survey()
-        for account in parse(data):
+        records, rest = self._slots_and_rest(data, found.free)
+        spare = [record for record in records if record.live and not _takes_slot(found, record)]
+        spare_off = [record for record in records if not record.live and not _takes_slot(found, record)]
+        found.parked = {each.username for each in records if not each.live and found.slots[each.username] == each.start}
+        for account in _accounts(rest):
             name = account.user.decode("latin-1")
             ours = re.fullmatch(MARK.encode(), account.value(b"rev") or b"") and re.fullmatch(USERNAME, name)
-            if self._is_slot(data, account.start, account.end) and name not in found.slots:
-                found.slots[name] = account.start
-            elif ours and b"\n" not in data[account.start : account.end - 1]:
-                found.strays.append(Stray(name, account.start, account.end, live=True))
+            if ours and b"\n" not in data[account.start : account.end - 1]:
+                spare.append(Stray(name, account.start, account.end, live=True))
             else:
                 # A record that a backslash joined with the next line is no longer ours alone.
                 found.foreign.add(name)
-        for line in _lines(data):
-            if line.text or line.physical > 1 or data[line.start : line.start + 1] != b"#":
-                continue
-            body = data[line.start : line.end]
-            aligned = line.start % self.width == 0 and len(body) == self.width
-            parked = _RECORD.fullmatch(body)
-            if aligned and body == self.free_slot():
-                found.free.append(line.start)
-            elif parked is not None:
-                name = parked["user"].decode()
-                if aligned and name not in found.slots:
-                    found.slots[name] = line.start
-                else:
-                    found.strays.append(Stray(name, line.start, line.end, live=False))
+        for line in rest:
+            record = _RECORD.fullmatch(data, line.start, line.end)
+            if record is not None and not line.text and line.physical == 1:
+                spare_off.append(Stray(record["user"].decode(), line.start, line.end, live=False))
+        found.strays = sorted(spare, key=_place) + sorted(spare_off, key=_place)
         return found
 
-    def _is_slot(self, data: bytes, start: int, end: int) -> bool:
-        fits = start % self.width == 0 and end - start == self.width
-        return fits and _RECORD.fullmatch(data[start:end]) is not None
+    def _slots_and_rest(self, data: bytes, free: list[int]) -> tuple[list[Stray], list[_Line]]:
+        """The records in slots, and all other lines; offsets of free slots go to `free`.
+
+        A slot is one logical line whatever it holds, so it is taken in one step: a file may have 100,000 of them.
+        """
+        records: list[Stray] = []
+        rest: list[_Line] = []
+        empty = self.free_slot()
+        start = 0
+        while start < len(data):
+            end = start + self.width
+            if start % self.width or end > len(data):
+                record = None
+            elif data.startswith(empty, start):
+                free.append(start)
+                start = end
+                continue
+            else:
+                record = _RECORD.fullmatch(data, start, end)
+            if record is None:
+                line = _line(data, start)
+                rest.append(line)
+                start = line.end
+            else:
+                records.append(Stray(record["user"].decode(), start, end, record["switch"] == b"F"))
+                start = end
+        return records, rest
 
     # -- writing
 

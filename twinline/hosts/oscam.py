@@ -66,12 +66,17 @@ def _trim(text: bytes) -> bytes:
 
 
 def _lines(data: bytes) -> Iterator[_Line]:
-    position = 0
-    while position < len(data):
-        newline = data.find(b"\n", position, position + READ_BUFFER)
-        stop = newline + 1 if newline >= 0 else min(position + READ_BUFFER, len(data))
-        yield _Line(position, stop, _trim(data[position:stop].split(b"\0", 1)[0]))
-        position = stop
+    end = 0
+    while end < len(data):
+        line = _line(data, end)
+        end = line.end
+        yield line
+
+
+def _line(data: bytes, start: int) -> _Line:
+    newline = data.find(b"\n", start, start + READ_BUFFER)
+    end = newline + 1 if newline >= 0 else min(start + READ_BUFFER, len(data))
+    return _Line(start, end, _trim(data[start:end].split(b"\0", 1)[0]))
 
 
 def _number(text: bytes) -> int:
@@ -92,39 +97,67 @@ def _is_header(text: bytes) -> bool:
     return text.startswith(b"[") and text.endswith(b"]")
 
 
-def parse(data: bytes) -> list[Account]:
-    """Every account that the daemon would load from these bytes, in its own order."""
-    accounts: list[Account] = []
-    names = {b""}
-    reading = False
-    for line in _lines(data):
-        text = line.text
-        if len(text) < SHORTEST_LINE or text.startswith(b"#"):
-            continue
-        if _is_header(text):
-            accounts.append(Account(line.start, line.end, pieces=[(line.start, line.end)]))
-            reading = text.lower() == b"[account]"
-            continue
-        if not accounts or not reading or b"=" not in text:
-            continue
-        account = accounts[-1]
+class _Reading:
+    """The accounts that the daemon has loaded so far, line by line."""
+
+    def __init__(self) -> None:
+        self.accounts: list[Account] = []
+        self._names = {b""}
+        self._reading = False
+
+    def header(self, line: _Line) -> None:
+        """A section begins."""
+        self.accounts.append(Account(line.start, line.end, pieces=[(line.start, line.end)]))
+        self._reading = line.text.lower() == b"[account]"
+
+    def key(self, line: _Line) -> None:
+        """A key of the section that began last, if that is an account."""
+        if not self.accounts or not self._reading:
+            return
+        account = self.accounts[-1]
         account.end = line.end
         account.pieces.append((line.start, line.end))
-        name, value = text.split(b"=", 1)
+        name, value = line.text.split(b"=", 1)
         name, value = _trim(name).lower(), _trim(value)
         if name == b"user":
-            # Comparing with every account is for the rare case only: it is quadratic, as in the daemon.
-            wanted = _unique(value, accounts) if value in names else value
-            names.add(wanted[:NAME_BUFFER])
-            account.renamed = wanted != value
-            account.user = wanted[:NAME_BUFFER]
+            self.name(account, value)
         elif name == b"pwd":
             account.password = value
         elif name == b"disabled":
             account.disabled = _number(value)
         else:
             account.values[name] = value
-    return accounts
+
+    def name(self, account: Account, value: bytes) -> None:
+        """Give the account its name, or what the daemon makes of one that is taken."""
+        # Comparing with every account is for the rare case only: it is quadratic, as in the daemon.
+        wanted = _unique(value, self.accounts) if value in self._names else value
+        self._names.add(wanted[:NAME_BUFFER])
+        account.renamed = wanted != value
+        account.user = wanted[:NAME_BUFFER]
+
+    def slot(self, account: Account, user: bytes) -> None:
+        """A whole section at once, of which nobody needs to know more than the name."""
+        self.accounts.append(account)
+        self._reading = True
+        self.name(account, user)
+
+
+def _is_comment(line: _Line) -> bool:
+    return len(line.text) < SHORTEST_LINE or line.text.startswith(b"#")
+
+
+def parse(data: bytes) -> list[Account]:
+    """Every account that the daemon would load from these bytes, in its own order."""
+    reading = _Reading()
+    for line in _lines(data):
+        if _is_comment(line):
+            continue
+        if _is_header(line.text):
+            reading.header(line)
+        elif b"=" in line.text:
+            reading.key(line)
+    return reading.accounts
 
 
 def end_day(ends_at: datetime, zone: ZoneInfo) -> str:
@@ -162,7 +195,7 @@ MARK_WIDTH = 19
 
 
 @dataclass(frozen=True)
-class _Form:
+class Form:
     """The contents of a slot: every switch and every value."""
 
     kind: Literal["free", "off", "on"]
@@ -207,13 +240,13 @@ class OSCam:
         self.unproven_hint = (
             f"look at the daemon's log; check that it reads this accounts_file and that {_RELOADS_IF[reload.method]}"
         )
-        self._pattern = re.compile(self._template().encode())
-        if len(self._render(_Form("free"))) != width:
+        if len(self._render(Form("free"))) != width:
             raise ValueError(f"record_width {width} is too small for {len(groups)} groups")
+        self._pattern = re.compile(self._template().encode())
 
     # -- the slot
 
-    def _rows(self, form: _Form) -> list[tuple[str, str]]:
+    def _rows(self, form: Form) -> list[tuple[str, str]]:
         """Switch and text of each line between the header and the padding, from the top."""
         on = "#" if form.kind == "free" else " "
         return [
@@ -229,31 +262,33 @@ class OSCam:
             (" " if form.kind == "on" else "#", "disabled = 0"),
         ]
 
-    def _render(self, form: _Form) -> bytes:
+    def _render(self, form: Form) -> bytes:
         head = "#[account] disabled = 1\n" if form.kind == "free" else " [account]\ndisabled = 1\n"
         body = head + "".join(f"{switch}{text}\n" for switch, text in self._rows(form))
         return (body + "#").encode("latin-1").ljust(self.width - 1) + b"\n"
 
     def _template(self) -> str:
+        """Matches exactly what `_render` makes of a section that is not free, blanks and all."""
+        rows = len(self._render(Form("free")).rstrip())
         return (
             rf" \[account\]\ndisabled = 1\n"
-            rf" user = (?P<user>{USERNAME}) *\n"
-            rf" pwd = (?P<password0>{SAFE_PASSWORD}) *\n"
-            rf"(?P<second_password>[ #])pwd = (?P<password1>{SAFE_PASSWORD}) *\n"
+            rf" user = (?=.{{{USER_WIDTH}}}\n)(?P<user>{USERNAME}) *\n"
+            rf" pwd = (?=.{{{PASSWORD_WIDTH}}}\n)(?P<password0>{SAFE_PASSWORD}) *\n"
+            rf"(?P<second_password>[ #])pwd = (?=.{{{PASSWORD_WIDTH}}}\n)(?P<password1>{SAFE_PASSWORD}) *\n"
             rf" group = {re.escape(self.groups)}\n uniq = 1\n max_connections = 1\n"
             rf" expdate = (?P<end0>\d{{4}}-\d\d-\d\d)\n"
             rf"(?P<second_end>[ #])expdate = (?P<end1>\d{{4}}-\d\d-\d\d)\n"
-            rf" description = (?P<mark>{MARK}) *\n"
-            rf"(?P<commit>[ #])disabled = 0\n# *\n"
+            rf" description = (?=.{{{MARK_WIDTH}}}\n)(?P<mark>{MARK}) *\n"
+            rf"(?P<commit>[ #])disabled = 0\n# {{{self.width - 1 - rows}}}\n"
         )
 
-    def _read(self, slot: bytes) -> _Form | None:
+    def _read(self, slot: bytes) -> Form | None:
         """What a slot holds; None if it is not exactly one of ours."""
         match = self._pattern.fullmatch(slot)
         if match is None:
             return None
         text = {name: value.decode() for name, value in match.groupdict().items()}
-        form = _Form(
+        return Form(
             "on" if text["commit"] == " " else "off",
             text["user"],
             (text["password0"], text["password1"]),
@@ -262,59 +297,94 @@ class OSCam:
             text["second_end"] == " ",
             text["mark"],
         )
-        return form if self._render(form) == slot else None
 
     # -- reading
 
     def survey(self, data: bytes) -> Survey:
         """Find our slots, free slots, strays of ours, and the names of everybody else."""
-        found = Survey(free=self._free_offsets(data))
-        for account in parse(data):
-            form = self._in_place(data, account)
-            if form is not None and account.start % self.width == 0 and form.user not in found.slots:
-                found.slots[form.user] = account.start
-            elif (moved := self._form_of(account)) is not None:
+        found = Survey()
+        reading, whole = self._slots_and_rest(data, found.free)
+        for account in reading.accounts:
+            slot = whole.get(account.start)
+            if slot is not None and (name := slot["user"].decode()) not in found.slots:
+                found.slots[name] = account.start
+                if slot["commit"] != b" ":
+                    found.parked.add(name)
+            elif (moved := self._form_of(account if slot is None else self._in_full(data, account))) is not None:
                 found.strays.append(Stray(moved.user, account.start, account.end, moved.kind == "on"))
             else:
                 found.foreign.add(account.user.decode("latin-1"))
         return found
 
-    def _in_place(self, data: bytes, account: Account) -> _Form | None:
+    def _slots_and_rest(self, data: bytes, free: list[int]) -> tuple[_Reading, dict[int, re.Match[bytes]]]:
+        """What the daemon loads, and by offset the slots that hold a section of ours and are all of it.
+
+        A slot is taken in one step, because a file may have 100,000 of them. Offsets of free slots go to `free`, but
+        of those only that a section may fill: keys behind one would fall to it, and away from the account above.
+        """
+        reading = _Reading()
+        whole: dict[int, re.Match[bytes]] = {}
+        waiting: list[int] = []
+        empty = self.free_slot()
+        start = 0
+        while start < len(data):
+            end = start + self.width
+            aligned = start % self.width == 0 and end <= len(data)
+            if aligned and (slot := self._pattern.fullmatch(data, start, end)) is not None:
+                free += waiting
+                waiting = []
+                reading.slot(Account(start, end), slot["user"])
+                whole[start] = slot
+                start = end
+                continue
+            if aligned and data.startswith(empty, start) and _starts_line(data, start):
+                waiting.append(start)
+                start = end
+                continue
+            line = _line(data, start)
+            start = line.end
+            if _is_comment(line):
+                continue
+            if _is_header(line.text):
+                free += waiting
+                waiting = []
+                reading.header(line)
+            elif b"=" in line.text:
+                waiting = []
+                if reading.accounts and whole.pop(reading.accounts[-1].start, None) is not None:
+                    self._in_full(data, reading.accounts[-1])
+                reading.key(line)
+        free += waiting
+        return reading, whole
+
+    def _in_full(self, data: bytes, account: Account) -> Account:
+        """Fill in what a slot says besides the name."""
+        (read,) = parse(data[account.start : account.start + self.width])
+        account.end = account.start + read.end
+        account.pieces = [(account.start + start, account.start + end) for start, end in read.pieces]
+        account.password, account.disabled, account.values = read.password, read.disabled, read.values
+        return account
+
+    def _in_place(self, data: bytes, account: Account) -> Form | None:
         """The slot that an account fills exactly; None if it has keys behind it, which somebody else added."""
         end = account.start + self.width
         return self._read(data[account.start : end]) if account.end <= end else None
-
-    def _free_offsets(self, data: bytes) -> list[int]:
-        """Free slots that a section may fill: keys behind one would fall to it, and away from the account above."""
-        free = self.free_slot()
-        found: list[int] = []
-        waiting: list[int] = []
-        for line in _lines(data):
-            if line.start % self.width == 0 and data.startswith(free, line.start) and _starts_line(data, line.start):
-                waiting.append(line.start)
-            elif len(line.text) >= SHORTEST_LINE and not line.text.startswith(b"#"):
-                if _is_header(line.text):
-                    found += waiting
-                    waiting = []
-                elif b"=" in line.text:
-                    waiting = []
-        return found + waiting
 
     # -- writing
 
     def free_slot(self) -> bytes:
         """A section whose every line is a comment."""
-        return self._render(_Form("free"))
+        return self._render(Form("free"))
 
     def filler(self, length: int) -> bytes:
         """A comment line of exactly this length."""
         return b"\n" if length == 1 else b"#".ljust(length - 1) + b"\n"
 
-    def _form_for(self, half: Half) -> _Form:
+    def _form_for(self, half: Half) -> Form:
         if half.ends_at is None:
             raise ValueError("a record needs an end date")
         end = end_day(half.ends_at, self.zone)
-        form = _Form("on", half.username, (half.password, "~"), False, (end, end), False, half.mark)
+        form = Form("on", half.username, (half.password, "~"), False, (end, end), False, half.mark)
         if self._read(self._render(form)) != form:
             raise ValueError("this record can't be written safely; see the username and password rules")
         return form
@@ -336,7 +406,7 @@ class OSCam:
             return [body, Step(0, self._render(off)), Step(0, self._render(wanted))]
         return self._live_change(form, wanted)
 
-    def _switched_off(self, form: _Form | None, half: Half) -> Sequence[Step]:
+    def _switched_off(self, form: Form | None, half: Half) -> Sequence[Step]:
         if form is None:
             return []
         off = replace(form, kind="off")
@@ -345,7 +415,7 @@ class OSCam:
             steps.append(Step(0, self._render(replace(off, mark=half.mark))))
         return steps
 
-    def _live_change(self, form: _Form, wanted: _Form) -> Sequence[Step]:
+    def _live_change(self, form: Form, wanted: Form) -> Sequence[Step]:
         """New values go into the line that does not count; one byte then switches over."""
         steps: list[Step] = []
         if form.password != wanted.password:
@@ -385,7 +455,7 @@ class OSCam:
             return None
         accounts = {account.start: account for account in parse(data)}
         gone = [(at.start(), at.end()) for at in re.finditer(rb"(?m)^" + re.escape(self.free_slot()), data)]
-        best: dict[str, _Form] = {}
+        best: dict[str, Form] = {}
         for start in sorted([*found.slots.values(), *(stray.start for stray in found.strays)]):
             account = accounts[start]
             gone += account.pieces
@@ -406,14 +476,14 @@ class OSCam:
         slots = b"".join(self._render(form) for form in best.values())
         return bytes(rest) + (self.filler(gap) if gap else b"") + slots
 
-    def _form_of(self, account: Account) -> _Form | None:
+    def _form_of(self, account: Account) -> Form | None:
         """An account's values as a slot; None if it does not bear our mark, or holds what no slot may hold."""
         # A later account of a name was renamed on loading.
         user = re.sub("(_x)+$", "", account.user.decode("latin-1"))
         end = account.values.get(b"expdate", b"").decode("latin-1")
         password = account.password.decode("latin-1")
         mark = account.values.get(b"description", b"").decode("latin-1")
-        form = _Form("off" if account.disabled else "on", user, (password, "~"), False, (end, end), False, mark)
+        form = Form("off" if account.disabled else "on", user, (password, "~"), False, (end, end), False, mark)
         return form if self._read(self._render(form)) == form else None
 
     def mend(self, data: bytes, stray: Stray) -> bytes | None:

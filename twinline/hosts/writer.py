@@ -252,7 +252,7 @@ class HostWriter:
         for _ in range(TRIES_AGAINST_CHANGE):
             answer = await helper.ask("read")
             data = zlib.decompress(decode(answer["body"]))
-            image = Image(self._daemon, data, answer["signature"], recover=answer["recover"])
+            image = await asyncio.to_thread(Image, self._daemon, data, answer["signature"], recover=answer["recover"])
             better = image.relayout()
             if better is None:
                 break
@@ -260,7 +260,7 @@ class HostWriter:
                 await self._lay_out(helper, token, image, better)
         else:
             raise HelperFailed("somebody else keeps changing the accounts file")
-        self._scrub |= await self._ledger.absent_usernames(self.host, image.parked())
+        self._scrub |= await self._ledger.absent_usernames(self.host, sorted(image.parked))
         self._image = image
         return image
 
