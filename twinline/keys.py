@@ -1,7 +1,8 @@
 """The key ring: seals what must not be read, and makes marks and hashes that outlive a rotation.
 
 Sealing keys rotate: the primary seals, every key in the ring opens. The stable key never rotates, because
-what it made (marks in host files, hashes of persons) must come out the same again.
+what it made (marks in host files, hashes of persons) must come out the same again. A process that meets a key which
+came in since it started reads the file again, so that a rotation needs no restart.
 """
 
 import base64
@@ -12,7 +13,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Self
 
@@ -53,7 +54,7 @@ class KeyRing:
     Nonces are random, so one key must not seal more than 2**32 times (NIST SP 800-38D, 8.3): rotate before.
     """
 
-    __slots__ = ("_ciphers", "_keys", "_mac_keys", "_primary", "_stable")
+    __slots__ = ("_ciphers", "_keys", "_mac_keys", "_path", "_primary", "_stable")
 
     def __init__(self, *, primary: str, keys: Mapping[str, bytes], stable: bytes) -> None:
         """Build a ring from raw 32-byte keys; raises ValueError, without key material, when they do not fit."""
@@ -71,6 +72,7 @@ class KeyRing:
         self._stable = stable
         self._ciphers: dict[tuple[str, str], AESGCM] = {}
         self._mac_keys: dict[str, bytes] = {}
+        self._path: Path | None = None
 
     def __repr__(self) -> str:
         return "KeyRing(…)"
@@ -90,37 +92,48 @@ class KeyRing:
 
         Raises Misconfigured when the file exists (a ring is never overwritten) or cannot be written.
         """
-
-        def fresh() -> str:
-            return base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
-
-        content = _RingFile(primary="k1", keys={"k1": fresh()}, stable=fresh())
-        text = json.dumps(content.model_dump(), indent=2) + "\n"
+        content = _RingFile(primary="k1", keys={"k1": _fresh_key()}, stable=_fresh_key())
         try:
-            _write_private(path, text.encode())
+            _write_private(path, _text_of(content))
         except FileExistsError:
             raise Misconfigured(
                 f"the key ring {path} exists already and is never overwritten",
                 hint="Use it as it is, or name another file. Without it nothing sealed so far can be opened.",
             ) from None
         except OSError as error:
-            raise Misconfigured(
-                f"the key ring {path} cannot be written: {error.strerror}",
-                hint=f"Let this user create files in {path.parent}.",
-            ) from None
+            raise _not_written(path, error) from None
         return cls.load(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read the ring from `path`; raises Misconfigured when it is missing, readable by others or broken."""
+        ring = cls._of(path, _read_file(path))
+        ring._path = path
+        return ring
+
+    @classmethod
+    def rotate(cls, path: Path) -> Self:
+        """Add a fresh key to the ring at `path`, let it seal from now on, and load the ring.
+
+        The file is replaced whole, so a crash leaves the old ring or the new one. Raises Misconfigured.
+        """
+        file = _read_file(path)
+        cls._of(path, file)
+        fresh = _next_id(file.keys)
+        content = file.model_copy(update={"primary": fresh, "keys": {**file.keys, fresh: _fresh_key()}})
+        beside = path.with_name(f".{path.name}.new")
         try:
-            return cls._parse(_read_private(path))
-        except ValueError as error:
+            _write_private(beside, _text_of(content))
+            beside.rename(path)
+            _sync_folder(path.parent)
+        except FileExistsError:
             raise Misconfigured(
-                f"the key ring {path} is broken: {error}",
-                hint='Restore it from its backup: {"primary": id, "keys": {id: base64 of 32 bytes}, "stable": '
-                "base64 of 32 bytes}.",
+                f"{beside} is in the way: another rotation runs, or one was cut short",
+                hint=f"If no other one runs, remove {beside} and repeat this; the ring itself is whole.",
             ) from None
+        except OSError as error:
+            raise _not_written(path, error) from None
+        return cls.load(path)
 
     def seal(self, plain: bytes, *, aad: bytes, purpose: str = "ledger") -> bytes:
         """Encrypt with the primary key; `aad` says where the result belongs and is needed to open it."""
@@ -130,8 +143,8 @@ class KeyRing:
 
     def open(self, sealed: bytes, *, aad: bytes, purpose: str = "ledger") -> bytes:
         """Decrypt what any key of this ring sealed with the same `aad` and purpose; raises KeyRingError."""
-        key_id = _sealed_with(sealed)
-        if key_id not in self._keys:
+        key_id = key_of(sealed)
+        if key_id not in self._keys and not self._read_again_for(key_id):
             raise KeyRingError(
                 f'a sealed value needs the key "{key_id}", which the key ring lacks',
                 hint='Put that key back under "keys" of the key ring file; old keys must stay in it.',
@@ -159,16 +172,22 @@ class KeyRing:
         return digest.digest()
 
     @classmethod
-    def _parse(cls, content: bytes) -> Self:
+    def _of(cls, path: Path, file: _RingFile) -> Self:
         try:
-            file = _RingFile.model_validate_json(content)
-        except ValidationError as error:
-            # Only where and what kind: pydantic's own text may quote the content.
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"][:1]) or "the file"
-            raise ValueError(f"{where}: {first['type'].replace('_', ' ')}") from None
-        keys = {key_id: _decoded(f'key "{key_id}"', text) for key_id, text in file.keys.items()}
-        return cls(primary=file.primary, keys=keys, stable=_decoded('"stable"', file.stable))
+            keys = {key_id: _decoded(f'key "{key_id}"', text) for key_id, text in file.keys.items()}
+            return cls(primary=file.primary, keys=keys, stable=_decoded('"stable"', file.stable))
+        except ValueError as error:
+            raise _broken(path, error) from None
+
+    def _read_again_for(self, key_id: str) -> bool:
+        """Take over a ring that was rotated since we read it; one that is not ours any more stays outside."""
+        if self._path is None:
+            return False
+        found = self.load(self._path)
+        if found._stable != self._stable or key_id not in found._keys:
+            return False
+        self._primary, self._keys = found._primary, found._keys
+        return True
 
     def _cipher(self, key_id: str, purpose: str) -> AESGCM:
         cipher = self._ciphers.get((key_id, purpose))
@@ -188,7 +207,8 @@ def _header(key_id: str) -> bytes:
     return _VERSION + bytes([len(name)]) + name
 
 
-def _sealed_with(sealed: bytes) -> str:
+def key_of(sealed: bytes) -> str:
+    """The id (not secret) of the key that sealed a value; raises KeyRingError."""
     malformed = KeyRingError(
         "a value is not something that a key ring sealed",
         hint="Check that the data was written by this version of twinline or an older one.",
@@ -200,6 +220,46 @@ def _sealed_with(sealed: bytes) -> str:
     if len(sealed) < body + _NONCE_BYTES + _TAG_BYTES or not _KEY_ID.fullmatch(name):
         raise malformed
     return name
+
+
+def _fresh_key() -> str:
+    return base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
+
+
+def _next_id(key_ids: Iterable[str]) -> str:
+    numbers = [int(key_id[1:]) for key_id in key_ids if re.fullmatch(r"k[0-9]{1,9}", key_id)]
+    return f"k{max(numbers, default=0) + 1}"
+
+
+def _text_of(content: _RingFile) -> bytes:
+    return (json.dumps(content.model_dump(), indent=2) + "\n").encode()
+
+
+def _read_file(path: Path) -> _RingFile:
+    try:
+        return _RingFile.model_validate_json(_read_private(path))
+    except ValidationError as error:
+        # Only where and what kind: pydantic's own text may quote the content.
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"][:1]) or "the file"
+        raise _broken(path, ValueError(f"{where}: {first['type'].replace('_', ' ')}")) from None
+    except ValueError as error:
+        raise _broken(path, error) from None
+
+
+def _broken(path: Path, error: ValueError) -> Misconfigured:
+    return Misconfigured(
+        f"the key ring {path} is broken: {error}",
+        hint='Restore it from its backup: {"primary": id, "keys": {id: base64 of 32 bytes}, "stable": base64 of 32 '
+        "bytes}.",
+    )
+
+
+def _not_written(path: Path, error: OSError) -> Misconfigured:
+    return Misconfigured(
+        f"the key ring {path} cannot be written: {error.strerror}",
+        hint=f"Let this user create files in {path.parent}.",
+    )
 
 
 def _decoded(name: str, text: str) -> bytes:
@@ -259,7 +319,11 @@ def _write_private(path: Path, content: bytes) -> None:
     except OSError:
         path.unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:

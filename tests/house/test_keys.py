@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinline.errors import Misconfigured
-from twinline.keys import KeyRing, KeyRingError
+from twinline.keys import KeyRing, KeyRingError, key_of
 
 OLD, NEW, STABLE = (bytes([number]) * 32 for number in (1, 2, 3))
 BEFORE = KeyRing(primary="k1", keys={"k1": OLD}, stable=STABLE)
@@ -219,3 +219,43 @@ def test_a_broken_ring_is_refused_without_a_word_of_its_keys(tmp_path: Path, con
     assert str(path) in shown
     assert text_of(OLD) not in shown
     assert text_of(STABLE) not in shown
+
+
+def test_a_rotated_ring_seals_with_a_fresh_key_and_opens_what_the_old_one_sealed(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    before = KeyRing.create(path)
+    rotated = KeyRing.rotate(path)
+    assert (before.primary, rotated.primary, KeyRing.rotate(path).primary) == ("k1", "k2", "k3")
+    assert key_of(rotated.seal(SECRET, aad=b"")) == "k2"
+    assert rotated.open(before.seal(SECRET, aad=b"here"), aad=b"here") == SECRET
+    assert rotated.mac("mark", "a") == before.mac("mark", "a")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_process_that_meets_a_newer_key_reads_its_ring_again_and_seals_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    running = KeyRing.create(path)
+    sealed = KeyRing.rotate(path).seal(SECRET, aad=b"")
+    assert running.open(sealed, aad=b"") == SECRET
+    assert key_of(running.seal(SECRET, aad=b"")) == "k2"
+
+
+def test_a_ring_that_was_replaced_by_another_is_not_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    running = KeyRing.create(path)
+    path.unlink()
+    KeyRing.create(path)
+    sealed = KeyRing.rotate(path).seal(SECRET, aad=b"")
+    with pytest.raises(KeyRingError, match="lacks"):
+        running.open(sealed, aad=b"")
+
+
+def test_a_rotation_that_was_cut_short_is_told_and_the_ring_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    ring = KeyRing.create(path)
+    written(tmp_path / ".keys.json.new", "{")
+    with pytest.raises(Misconfigured, match="in the way") as caught:
+        KeyRing.rotate(path)
+    assert "remove" in caught.value.hint
+    assert KeyRing.load(path).primary == ring.primary
