@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from twinline.hosts.errors import Fenced, HostError, NotProven, named
 from twinline.hosts.ports import Batch, Half, Proven, Token, Wanted
-from twinline.ledger import Ledger, halves
+from twinline.ledger import Ledger, fences, halves
 from twinline.messages import HalfState
 
 NEXT_LOOK = timedelta(minutes=10)
@@ -52,7 +52,7 @@ class LedgerOfHosts:
         ]
         try:
             async with self._ledger.write() as tx:
-                fence = halves.FenceToken(epoch=token.epoch, n=token.number)
+                fence = fences.FenceToken(epoch=token.epoch, n=token.number)
                 await halves.close_batch(tx, host, fence, results, now=self._clock())
         except halves.StaleToken:
             raise Fenced("another writer opened a later batch of this host") from None
@@ -85,7 +85,7 @@ class LedgerOfHosts:
     async def fence(self, host: str) -> Token:
         """The last fencing token that was given out for the host; raises Misconfigured."""
         async with self._ledger.read() as tx:
-            token = await halves.fence_token(tx, host)
+            token = await fences.fence_token(tx, host)
         return Token(token.epoch, token.n)
 
     async def proven(self, host: str, line_ids: Sequence[str]) -> dict[str, Proven]:

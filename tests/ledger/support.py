@@ -1,6 +1,6 @@
 """A desk at which tests hand in orders: every call is a transaction of its own, and time moves only by hand."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,6 +35,7 @@ Row = TypeVar("Row", bound=SQLModel)
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+TOGETHER = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,28 @@ class Desk:
         """Order a trial."""
         return await self.take(TrialOrder(order=self.ref(), email=email, region=region))
 
+    async def trials(self, count: int) -> list[Recorded]:
+        """Order trials for so many people, some to a transaction because each waits for the disk."""
+        taken: list[Recorded] = []
+        for start in range(0, count, TOGETHER):
+            async with self.ledger.write() as tx:
+                for number in range(start, min(start + TOGETHER, count)):
+                    order = TrialOrder(order=self.ref(), email=f"guest{number}@example.com", region="eu")
+                    workflow_id = order_workflow_id(order)
+                    taken.append(
+                        await orders.record_trial(tx, order, person=order.email, now=self.now, workflow_id=workflow_id)
+                    )
+        return taken
+
+    async def end_all(self, orders: Sequence[Recorded]) -> None:
+        """Ask for the ends of the grants that these orders gave, now."""
+        for start in range(0, len(orders), TOGETHER):
+            async with self.ledger.write() as tx:
+                for one in orders[start : start + TOGETHER]:
+                    assert one.grant_id is not None
+                    term = TermStart(line_id=one.line_id, grant_id=one.grant_id, ends_at=one.ends_at)
+                    await terms.end_grant(tx, term, now=self.now)
+
     async def purchase(self, email: str = "ann@example.com", region: str = "eu", days: int = 30) -> Recorded:
         """Order paid days for a new customer."""
         return await self.take(PurchaseOrder(order=self.ref(), email=email, region=region, days=days))
@@ -181,10 +204,10 @@ class Desk:
         async with self.ledger.write() as tx:
             return await terms.start_late_trial(tx, late, now=self.now)
 
-    async def open_batch(self, host: str, limit: int = 1000) -> halves.Batch:
+    async def open_batch(self, host: str, limit: int = 1000, also: frozenset[str] = frozenset()) -> halves.Batch:
         """Open a batch as the host's writer does."""
         async with self.ledger.write() as tx:
-            return await halves.open_batch(tx, host, limit=limit, now=self.now)
+            return await halves.open_batch(tx, host, limit=limit, now=self.now, also=also)
 
     async def close_batch(self, batch: halves.Batch, only: Iterable[str] | None = None) -> None:
         """Prove the batch, or the named lines of it."""

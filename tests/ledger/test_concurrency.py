@@ -10,7 +10,7 @@ from sqlalchemy import Engine, event
 from tests.ledger.support import START, Desk, Pairing, proof_of, take
 from twinline.errors import RegionFull, TrialAlreadyUsed
 from twinline.keys import KeyRing
-from twinline.ledger import Ledger, halves, models
+from twinline.ledger import Ledger, fences, halves, models
 from twinline.ledger.halves import StaleToken
 from twinline.messages import HalfState, Order, PurchaseOrder, Recorded, TrialOrder
 
@@ -61,7 +61,7 @@ async def test_two_workers_of_one_host_never_both_record(desk: Desk, workers: li
     recorded = [await desk.purchase(f"{n}@example.com") for n in range(5)]
     both_open = asyncio.Barrier(2)
 
-    async def work(ledger: Ledger) -> halves.FenceToken | None:
+    async def work(ledger: Ledger) -> fences.FenceToken | None:
         async with ledger.write() as tx:
             batch = await halves.open_batch(tx, "mc-eu1", limit=100, now=START)
         await both_open.wait()
@@ -74,7 +74,7 @@ async def test_two_workers_of_one_host_never_both_record(desk: Desk, workers: li
         return batch.token
 
     tokens = await asyncio.gather(*(work(ledger) for ledger in workers[:2]))
-    assert sorted(tokens, key=lambda token: token is not None) == [None, halves.FenceToken(epoch=1, n=2)]
+    assert sorted(tokens, key=lambda token: token is not None) == [None, fences.FenceToken(epoch=1, n=2)]
     for one in recorded:
         assert (await desk.view(one.username)).halves[0].state is HalfState.APPLIED
 

@@ -7,7 +7,8 @@ import pytest
 from tests.ledger.support import DAY, HOUR, START, Desk, Pairing, proof_of
 from twinline.errors import Misconfigured
 from twinline.ledger import halves, models
-from twinline.ledger.halves import FenceToken, HalfProgress, ProvenHalf, StaleToken
+from twinline.ledger.fences import FenceToken
+from twinline.ledger.halves import HalfProgress, ProvenHalf, StaleToken
 from twinline.messages import HalfReceipt, HalfState, Recorded
 
 

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from tests.ledger.support import DAY, HOUR, START, Desk
+from tests.ledger.support import DAY, HOUR, START, Desk, Pairing
 from twinline.errors import UnknownLine
-from twinline.ledger import models
+from twinline.ledger import models, terms
 
 INSTANT = timedelta(microseconds=1)
 
@@ -113,3 +113,25 @@ async def test_a_grant_or_line_that_the_ledger_does_not_know_is_refused(desk: De
             await desk.end(unknown)
         with pytest.raises(UnknownLine):
             await desk.start_late(unknown)
+
+
+async def test_grants_past_their_end_are_found_host_by_host_until_somebody_ends_them(desk: Desk) -> None:
+    await desk.sync(Pairing(name="eu1"), Pairing(name="us1", region="us"))
+    first = await desk.trial("ann@example.com")
+    desk.now += HOUR
+    second, elsewhere = await desk.trial("bob@example.com"), await desk.trial("cid@example.com", region="us")
+
+    async def overdue(host: str, limit: int = 10) -> list[str]:
+        async with desk.ledger.read() as tx:
+            return [term.grant_id for term in await terms.overdue(tx, host, now=desk.now, limit=limit)]
+
+    desk.now = first.ends_at - INSTANT
+    assert await overdue("mc-eu1") == []
+    desk.now = first.ends_at
+    assert await overdue("mc-eu1") == await overdue("os-eu1") == [first.grant_id]
+    desk.now = second.ends_at
+    assert await overdue("mc-eu1") == [first.grant_id, second.grant_id]
+    assert await overdue("mc-eu1", limit=1) == [first.grant_id]
+    assert await overdue("os-us1") == [elsewhere.grant_id]
+    await desk.end(first)
+    assert await overdue("mc-eu1") == [second.grant_id]

@@ -7,32 +7,26 @@ with the host itself stands at the host (`Host.attention`) and marks no half: th
 ends it, and takes along everything that is behind.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import AwareDatetime, SecretStr
 from sqlmodel import case, col, or_, select, update
 
-from twinline.errors import Misconfigured, UnknownLine
-from twinline.ledger import models
+from twinline.errors import UnknownLine
+from twinline.ledger import guard, models
+from twinline.ledger.fences import FenceToken, fence_row
 from twinline.ledger.lines import line_by_id, mark_of, note, password_of
 from twinline.ledger.rules import LineState
 from twinline.ledger.tx import ReadTx, WriteTx
-from twinline.ledger.types import error_code, utc
+from twinline.ledger.types import chunks, error_code, utc
 from twinline.messages import HalfProven, HalfReceipt, HalfState, Message, Protocol
 
 
 class StaleToken(Exception):
     """A later batch of this host was opened since; retrying cannot help, opening a new batch does."""
-
-
-@dataclass(frozen=True, kw_only=True, order=True)
-class FenceToken:
-    """Grows with every batch of a host; the host refuses one lower than it has seen."""
-
-    epoch: int
-    n: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +49,24 @@ class Batch:
     host: str
     token: FenceToken
     halves: tuple[BatchHalf, ...]
+    withheld: frozenset[str] = frozenset()
+    """Line ids that the blast guard stops: they would lose access, and no event says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What the ledger wants of one line on one host; `behind` while its host is still to be seen to hold it."""
+
+    half: BatchHalf
+    behind: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A line by its name: which one it is, and whether its hosts must hold it."""
+
+    line_id: str
+    state: LineState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +126,7 @@ def progress_of(half: models.Half) -> HalfProgress:
 async def host_progress(tx: ReadTx, host: str, line_ids: Sequence[str]) -> dict[str, HalfProgress]:
     """How far these lines' halves on this host are, by line id; a half that does not exist is left out."""
     found: dict[str, HalfProgress] = {}
-    for ids in _chunks(line_ids):
+    for ids in chunks(line_ids):
         query = select(models.Half).where(models.Half.host == host, col(models.Half.line_id).in_(ids))
         found.update((half.line_id, progress_of(half)) for half in await tx.session.exec(query))
     return found
@@ -143,10 +155,37 @@ async def managed_usernames(tx: ReadTx, host: str) -> frozenset[str]:
     return frozenset(await tx.session.exec(query))
 
 
+async def lines_named(tx: ReadTx, host: str, usernames: Sequence[str]) -> dict[str, Named]:
+    """Those of these names that are lines on this host."""
+    found: dict[str, Named] = {}
+    for names in chunks(usernames):
+        query = select(models.Line).join(models.Half)
+        query = query.where(models.Half.host == host, col(models.Line.username).in_(names))
+        for line in await tx.session.exec(query):
+            found[line.username] = Named(line_id=line.id, state=line.state)
+    return found
+
+
+async def behind_on(tx: ReadTx, host: str) -> dict[str, int]:
+    """Every half of this host that is behind, abandoned ones too: the revision that is wanted, by line id."""
+    query = select(models.Half.line_id, models.Half.wanted)
+    query = query.where(models.Half.host == host, models.Half.wanted > models.Half.proven)
+    return dict((await tx.session.exec(query)).all())
+
+
+async def held_on(tx: ReadTx, host: str) -> tuple[Held, ...]:
+    """What this host must hold of every line that was ever on it, by name; raises KeyRingError."""
+    query = select(models.Line, models.Half).join(models.Half).where(models.Half.host == host)
+    return tuple(
+        Held(half=_batch_half(tx, line), behind=half.wanted > half.proven)
+        for line, half in await tx.session.exec(query.order_by(models.Line.username))
+    )
+
+
 async def absent_usernames(tx: ReadTx, host: str, usernames: Sequence[str]) -> frozenset[str]:
     """Which of these names belong to lines that this host must not hold and was seen not to hold."""
     found: set[str] = set()
-    for names in _chunks(usernames):
+    for names in chunks(usernames):
         query = (
             select(models.Line.username)
             .join(models.Half)
@@ -157,14 +196,34 @@ async def absent_usernames(tx: ReadTx, host: str, usernames: Sequence[str]) -> f
     return frozenset(found)
 
 
-async def open_batch(tx: WriteTx, host: str, *, limit: int, now: datetime) -> Batch:
+async def open_batch(
+    tx: WriteTx, host: str, *, limit: int, now: datetime, also: AbstractSet[str] = frozenset()
+) -> Batch:
     """Give out a new fencing token and the halves of this host that are behind; raises Misconfigured.
 
     First those that must lose access, then those whose next attempt is due, then the oldest: what keeps
-    failing waits behind, but only what waits for a person is left out while there is room.
+    failing waits behind, but only what waits for a person is left out while there is room. `also` names lines to
+    hand out although they are proven, because their host was seen to have lost them.
     """
-    fence = await _fence(tx, host)
+    fence = await fence_row(tx, host)
     fence.n += 1
+    unexplained = await guard.unexplained(tx, await guard.pending_removals(tx, host, also))
+    stopped = await guard.stops(tx, host, unexplained, now=now)
+    withheld = frozenset(removal.line_id for removal in unexplained) if stopped else frozenset[str]()
+    lines = await _behind(tx, host, limit=limit + len(withheld), now=now)
+    lines += await _lines_on(tx, host, sorted(also - {line.id for line in lines}))
+    lines = [line for line in lines if line.id not in withheld][:limit]
+    taken = {line.id for line in lines}
+    await guard.let_through(tx, host, [removal for removal in unexplained if removal.line_id in taken], now=now)
+    return Batch(
+        host=host,
+        token=FenceToken(epoch=fence.epoch, n=fence.n),
+        halves=tuple(_batch_half(tx, line) for line in lines),
+        withheld=withheld,
+    )
+
+
+async def _behind(tx: ReadTx, host: str, *, limit: int, now: datetime) -> list[models.Line]:
     due = col(models.Half.next_attempt)
     query = (
         select(models.Half, models.Line)
@@ -179,12 +238,15 @@ async def open_batch(tx: WriteTx, host: str, *, limit: int, now: datetime) -> Ba
         )
         .limit(limit)
     )
-    lines = [line for _, line in await tx.session.exec(query)]
-    return Batch(
-        host=host,
-        token=FenceToken(epoch=fence.epoch, n=fence.n),
-        halves=tuple(_batch_half(tx, line) for line in lines),
-    )
+    return [line for _, line in await tx.session.exec(query)]
+
+
+async def _lines_on(tx: ReadTx, host: str, line_ids: Sequence[str]) -> list[models.Line]:
+    found: list[models.Line] = []
+    for ids in chunks(line_ids):
+        query = select(models.Line).join(models.Half).where(models.Half.host == host, col(models.Line.id).in_(ids))
+        found += await tx.session.exec(query)
+    return found
 
 
 def _batch_half(tx: ReadTx, line: models.Line) -> BatchHalf:
@@ -208,11 +270,11 @@ async def close_batch(
     Raises StaleToken (nothing is recorded: the later batch holds the same halves), Misconfigured, ValueError
     (a proof of a revision that no line ever had).
     """
-    fence = await _fence(tx, host)
+    fence = await fence_row(tx, host)
     if token != FenceToken(epoch=fence.epoch, n=fence.n):
         raise StaleToken(f'host "{host}" has a batch later than {token.epoch}/{token.n}')
     proofs = {proof.line_id: proof for proof in results}
-    for line_ids in _chunks(list(proofs)):
+    for line_ids in chunks(list(proofs)):
         query = select(models.Half).where(models.Half.host == host, col(models.Half.line_id).in_(line_ids))
         for half in await tx.session.exec(query):
             _prove(half, proofs[half.line_id], now=utc(now))
@@ -252,7 +314,7 @@ async def report_failure(
     """
     code = error_code(code)
     half = models.Half
-    for ids in _chunks(line_ids):
+    for ids in chunks(line_ids):
         await tx.session.exec(
             update(half)
             .where(col(half.host) == host, col(half.line_id).in_(ids), col(half.wanted) > col(half.proven))
@@ -353,25 +415,3 @@ def _snapshot(half: models.Half) -> HalfSnapshot:
     return HalfSnapshot(
         host=half.host, state=half.state, wanted=half.wanted, proven=half.proven, last_error=half.last_error
     )
-
-
-async def fence_token(tx: ReadTx, host: str) -> FenceToken:
-    """The last fencing token that was given out for this host; raises Misconfigured."""
-    fence = await _fence(tx, host)
-    return FenceToken(epoch=fence.epoch, n=fence.n)
-
-
-async def _fence(tx: ReadTx, host: str) -> models.Fence:
-    fence = await tx.session.get(models.Fence, host, with_for_update=isinstance(tx, WriteTx))
-    if fence is None:
-        raise Misconfigured(
-            f'the ledger does not know the host "{host}"',
-            hint="Declare it in the inventory and restart the worker, which takes the inventory over.",
-        )
-    return fence
-
-
-def _chunks(ids: Sequence[str], size: int = 500) -> Generator[Sequence[str]]:
-    """Databases bound the number of parameters of a statement."""
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]

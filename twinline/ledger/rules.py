@@ -55,6 +55,33 @@ def decide_term(*, now: datetime, ends_at: datetime, other_ends: Iterable[dateti
     return "overtaken" if any(other > ends_at for other in other_ends) else "ended"
 
 
+BLAST_FLOOR: Final = 20
+BLAST_PERCENT: Final = 5
+BLAST_WINDOW: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What one event says of its line once it had happened; None where it says nothing of it."""
+
+    revision: int | None
+    state: LineState | None
+
+
+def explained(*, revision: int, state: LineState, told: Iterable[Told]) -> bool:
+    """Whether a line's state has a recorded reason: an event after which the line had this revision and this state.
+
+    Whatever changes a line by the rules raises its revision and tells so in the same transaction. Rows that were
+    changed, lost or restored behind the rules' back have no such event, or one of another revision or state.
+    """
+    return Told(revision=revision, state=state) in told
+
+
+def blast(*, unexplained: int, served: int) -> bool:
+    """Whether so many unexplained removals in an hour are too many for a host that serves so many lines."""
+    return unexplained > max(BLAST_FLOOR, served * BLAST_PERCENT // 100)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PairLoad:
     """How full a pair is: `lines` are those that its hosts must hold."""

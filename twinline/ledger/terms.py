@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlmodel import col, select
+
 from twinline.ledger import models, rules
 from twinline.ledger.lines import LineRows, Snapshot, line_by_id, note, settle
-from twinline.ledger.tx import WriteTx
+from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.ledger.types import utc
 from twinline.messages import TRIAL_LENGTH, HalfRef, LateTrial, TermDecision, TermStart, term_workflow_id
 
@@ -53,7 +55,16 @@ def _may_start_late(rows: LineRows, grant: models.Grant, proven_at: datetime) ->
     )
 
 
-async def end_grant(tx: WriteTx, term: TermStart, *, now: datetime) -> TermDecision:
+async def overdue(tx: ReadTx, host: str, *, now: datetime, limit: int) -> tuple[TermStart, ...]:
+    """Grants of lines on this host whose end has come and was not carried out, the oldest first."""
+    grant = models.Grant
+    query = select(grant).join(models.Half, col(models.Half.line_id) == grant.line_id)
+    query = query.where(models.Half.host == host, col(grant.ended_at).is_(None), grant.ends_at <= utc(now))
+    found = await tx.session.exec(query.order_by(col(grant.ends_at), col(grant.id)).limit(limit))
+    return tuple(TermStart(line_id=each.line_id, grant_id=each.id, ends_at=each.ends_at) for each in found)
+
+
+async def end_grant(tx: WriteTx, term: TermStart, *, now: datetime, who: str = "term") -> TermDecision:
     """Carry out a grant's end, if it has come and no other grant outlives it. Raises UnknownLine.
 
     What was decided once is the answer for ever; only "later" may be followed by another.
@@ -66,7 +77,7 @@ async def end_grant(tx: WriteTx, term: TermStart, *, now: datetime) -> TermDecis
             return TermDecision(outcome="later", ends_at=grant.ends_at)
         before = rows.snapshot()
         _end(rows, grant, outcome, now=utc(now))
-        _note(tx, rows, grant, now=now, who="term", what=f"grant.{outcome}", before=before)
+        _note(tx, rows, grant, now=now, who=who, what=f"grant.{outcome}", before=before)
     if grant.ending == "overtaken":
         return TermDecision(outcome="overtaken", ends_at=grant.ends_at)
     return TermDecision(

@@ -1,6 +1,7 @@
 """Column types that behave the same on SQLite and on PostgreSQL."""
 
 import re
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
@@ -83,3 +84,9 @@ def error_code(code: str) -> str:
     if not _CODE.fullmatch(code):
         raise ValueError("not an error code of the form [A-Za-z0-9._:-]{1,64}")
     return code
+
+
+def chunks(ids: Sequence[str], size: int = 500) -> Generator[Sequence[str]]:
+    """Cut what may be long: databases bound the number of parameters of a statement."""
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
