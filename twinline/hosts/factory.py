@@ -2,13 +2,16 @@
 
 from functools import partial
 
+from twinline.hosts import multics_records, oscam_records
 from twinline.hosts.daemon import Daemon, Trigger
 from twinline.hosts.multics import MultiCS
 from twinline.hosts.oscam import OSCam
 from twinline.hosts.ports import HostLedger
+from twinline.hosts.records import Doubt
 from twinline.hosts.ssh import Helper, HelperSetup, SshAccess, start_helper
 from twinline.hosts.writer import HostWriter
 from twinline.inventory import Host, Reload
+from twinline.messages import Protocol
 
 OSCAM_REINIT = "/userconfig.html?action=reinit"
 """Reads oscam.user again in a thread of its own, whatever `reload_useraccounts` says (daemons.md, *Reload*)."""
@@ -25,6 +28,12 @@ def daemon_for(host: Host) -> Daemon:
     return OSCam(
         width=host.record_width, zone=host.timezone, groups=host.groups, reload=reload, deadline=OSCAM_DEADLINE
     )
+
+
+def doubts_about(protocol: Protocol, data: bytes) -> tuple[Doubt, ...]:
+    """What a daemon of this kind takes otherwise than it looks, in an accounts file."""
+    rules = {"multics": multics_records.doubts_about, "oscam": oscam_records.doubts_about}
+    return rules[protocol](data)
 
 
 def _trigger(reload: Reload) -> Trigger:

@@ -6,7 +6,7 @@ file after a write is the reload, and what the status pages show.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -48,11 +48,15 @@ class Account:
     start: int
     end: int
     user: bytes
-    password: bytes
+    password: bytes = field(repr=False)
     keys: tuple[tuple[bytes, bytes], ...]
     """Information keys in file order; the first date of a record wins."""
     server: int = 1
     """Number of the CCCAM PORT, counted within this file."""
+    block: bytes = field(default=b"", repr=False)
+    """What stands behind user, password and hops: the keys as they were written."""
+    joined: bool = False
+    """Whether a backslash joined the next line to this one."""
 
     def value(self, key: bytes) -> bytes | None:
         """The last value of a key, as the client page would show it first."""
@@ -60,7 +64,9 @@ class Account:
 
 
 @dataclass(frozen=True)
-class _Line:
+class LogicalLine:
+    """What the daemon reads as one line: `text` without comment and trailing blanks."""
+
     start: int
     end: int
     text: bytes
@@ -68,7 +74,7 @@ class _Line:
     """How many physical lines were joined by backslashes."""
 
 
-def _lines(data: bytes) -> Iterator[_Line]:
+def logical_lines(data: bytes) -> Iterator[LogicalLine]:
     """Logical lines: cut at NUL and at `#`, trailing blanks off, joined where a backslash ends them."""
     end = 0
     while end < len(data):
@@ -77,7 +83,7 @@ def _lines(data: bytes) -> Iterator[_Line]:
         yield line
 
 
-def _line(data: bytes, start: int) -> _Line:
+def _line(data: bytes, start: int) -> LogicalLine:
     end, text = _physical(data, start)
     count = 1
     while text.endswith(b"\\"):
@@ -85,7 +91,7 @@ def _line(data: bytes, start: int) -> _Line:
         end, following = _physical(data, end)
         text = (text[:-1] + following).rstrip(LINE_END)
         count += 1
-    return _Line(start, end, text, count)
+    return LogicalLine(start, end, text, count)
 
 
 def _physical(data: bytes, start: int) -> tuple[int, bytes]:
@@ -162,10 +168,10 @@ def _information(words: _Words) -> tuple[tuple[bytes, bytes], ...]:
 
 def parse(data: bytes) -> list[Account]:
     """Every account that the daemon would load from these bytes, in its own order."""
-    return list(_accounts(_lines(data)))
+    return list(_accounts(logical_lines(data)))
 
 
-def _accounts(lines: Iterable[_Line]) -> Iterator[Account]:
+def _accounts(lines: Iterable[LogicalLine]) -> Iterator[Account]:
     server = 1
     ports = 0
     for line in lines:
@@ -180,10 +186,13 @@ def _accounts(lines: Iterable[_Line]) -> Iterator[Account]:
             user, password = words.word(), words.word()
             for _ in ("downhops", "uphops"):
                 words.number()
+            words.skip()
+            block = words.text[words.at :]
             if len(user) >= USER_BUFFER:
                 # The name runs over its buffer, and the password is then written over its end.
                 user = user[:USER_BUFFER] + password
-            yield Account(line.start, line.end, user, password, _information(words), server)
+            keys, joined = _information(words), line.physical > 1
+            yield Account(line.start, line.end, user, password, keys, server, block, joined)
 
 
 def end_hour(ends_at: datetime, zone: ZoneInfo) -> str:
@@ -262,13 +271,13 @@ class MultiCS:
         found.strays = sorted(spare, key=_place) + sorted(spare_off, key=_place)
         return found
 
-    def _slots_and_rest(self, data: bytes, free: list[int]) -> tuple[list[Stray], list[_Line]]:
+    def _slots_and_rest(self, data: bytes, free: list[int]) -> tuple[list[Stray], list[LogicalLine]]:
         """The records in slots, and all other lines; offsets of free slots go to `free`.
 
         A slot is one logical line whatever it holds, so it is taken in one step: a file may have 100,000 of them.
         """
         records: list[Stray] = []
-        rest: list[_Line] = []
+        rest: list[LogicalLine] = []
         empty = self.free_slot()
         start = 0
         while start < len(data):

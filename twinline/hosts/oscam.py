@@ -42,8 +42,10 @@ class Account:
     start: int
     end: int
     user: bytes = b""
-    password: bytes = b""
+    password: bytes = field(default=b"", repr=False)
     disabled: int = 0
+    switch: bytes = b""
+    """What `disabled` was read from."""
     values: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
     """The last value of every other key."""
     renamed: bool = False
@@ -52,7 +54,9 @@ class Account:
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
+    """One read of the daemon, cut at NUL and trimmed as the daemon trims."""
+
     start: int
     end: int
     text: bytes
@@ -65,7 +69,7 @@ def _trim(text: bytes) -> bytes:
     return text.rstrip(BLANKS)
 
 
-def _lines(data: bytes) -> Iterator[_Line]:
+def lines_of(data: bytes) -> Iterator[Line]:
     end = 0
     while end < len(data):
         line = _line(data, end)
@@ -73,10 +77,10 @@ def _lines(data: bytes) -> Iterator[_Line]:
         yield line
 
 
-def _line(data: bytes, start: int) -> _Line:
+def _line(data: bytes, start: int) -> Line:
     newline = data.find(b"\n", start, start + READ_BUFFER)
     end = newline + 1 if newline >= 0 else min(start + READ_BUFFER, len(data))
-    return _Line(start, end, _trim(data[start:end].split(b"\0", 1)[0]))
+    return Line(start, end, _trim(data[start:end].split(b"\0", 1)[0]))
 
 
 def _number(text: bytes) -> int:
@@ -93,7 +97,7 @@ def _unique(value: bytes, accounts: Sequence[Account]) -> bytes:
     return value
 
 
-def _is_header(text: bytes) -> bool:
+def is_header(text: bytes) -> bool:
     return text.startswith(b"[") and text.endswith(b"]")
 
 
@@ -105,12 +109,12 @@ class _Reading:
         self._names = {b""}
         self._reading = False
 
-    def header(self, line: _Line) -> None:
+    def header(self, line: Line) -> None:
         """A section begins."""
         self.accounts.append(Account(line.start, line.end, pieces=[(line.start, line.end)]))
         self._reading = line.text.lower() == b"[account]"
 
-    def key(self, line: _Line) -> None:
+    def key(self, line: Line) -> None:
         """A key of the section that began last, if that is an account."""
         if not self.accounts or not self._reading:
             return
@@ -124,7 +128,7 @@ class _Reading:
         elif name == b"pwd":
             account.password = value
         elif name == b"disabled":
-            account.disabled = _number(value)
+            account.disabled, account.switch = _number(value), value
         else:
             account.values[name] = value
 
@@ -143,17 +147,17 @@ class _Reading:
         self.name(account, user)
 
 
-def _is_comment(line: _Line) -> bool:
+def _is_comment(line: Line) -> bool:
     return len(line.text) < SHORTEST_LINE or line.text.startswith(b"#")
 
 
 def parse(data: bytes) -> list[Account]:
     """Every account that the daemon would load from these bytes, in its own order."""
     reading = _Reading()
-    for line in _lines(data):
+    for line in lines_of(data):
         if _is_comment(line):
             continue
-        if _is_header(line.text):
+        if is_header(line.text):
             reading.header(line)
         elif b"=" in line.text:
             reading.key(line)
@@ -345,7 +349,7 @@ class OSCam:
             start = line.end
             if _is_comment(line):
                 continue
-            if _is_header(line.text):
+            if is_header(line.text):
                 free += waiting
                 waiting = []
                 reading.header(line)
