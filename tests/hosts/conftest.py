@@ -13,8 +13,10 @@ from typing import cast
 import pytest
 import pytest_asyncio
 
-from tests.hosts.crashes import Driver, running_driver
+from tests.hosts.crashes import Driver, Report, running_driver
 from tests.hosts.lab import STATUS_PASSWORD, Lab, run_lab
+from tests.hosts.playing import make_small, play, played
+from tests.hosts.scenes import Scene, Stage
 from tests.support.sshd import Sshd, run_sshd
 from twinline.hosts import ssh
 from twinline.hosts.ssh import BOOTSTRAP
@@ -63,6 +65,30 @@ def folder() -> Iterator[Path]:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as made:
         yield Path(made)
+
+
+@pytest.fixture
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cheap cases; see `playing`."""
+    make_small(monkeypatch)
+
+
+@pytest.fixture
+def stage(scene: Scene, folder: Path) -> Iterator[Stage]:
+    """Where the test's scene is played."""
+    with played(folder, scene.kind) as ready:
+        yield ready
+
+
+_watched: dict[str, Report] = {}
+
+
+@pytest.fixture
+def watched(scene: Scene, stage: Stage, driver: Driver, small_files: None) -> Report:
+    """The test's scene when nothing goes wrong, with all files after every call; the same whoever asks."""
+    if str(scene) not in _watched:
+        _watched[str(scene)] = play(stage, scene, driver, watch=True)
+    return _watched[str(scene)]
 
 
 @pytest.fixture(scope="session")

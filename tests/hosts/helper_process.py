@@ -152,7 +152,11 @@ async def helper(setup: HelperSetup, *, before: Sequence[str] = ()) -> AsyncGene
 
 def stored(state: Path, name: str) -> dict[str, Any]:
     """One of the helper's small files."""
-    record = (state / name).read_bytes()
+    return stored_in((state / name).read_bytes())
+
+
+def stored_in(record: bytes) -> dict[str, Any]:
+    """What one of the helper's small files says."""
     (length,) = struct.unpack(">I", record[:4])
     assert len(record) == 36 + length, "something of what stood here before is left"
     return json.loads(record[36:])

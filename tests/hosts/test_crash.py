@@ -1,194 +1,173 @@
-"""The helper dies before any system call of a batch, and in the middle of every write: nothing is ever torn.
+"""The helper dies at any step of any edit: nothing is ever torn, and the next batch makes it good.
 
-In real processes ended by SIGKILL: at every call that changes something, and at a seeded sample of the others, of
-which a death shows no state that the calls around do not show. The deaths of recovery itself are a seeded sample too;
-the seed stands in the name of each case.
+No list of steps is kept anywhere: every test asks the kernel for the calls that the real helper makes (`crash_driver`).
+What a death between two calls leaves is what stands on the disk between them, so a watched run shows all of it. Real
+deaths, and deaths over recovery, are a seeded sample here, and all of them are carried out in `make soak`. The seed
+stands in the name of each case; CRASH_SEED sets another.
 """
 
 import random
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from tests.hosts.crashes import Driver
-from tests.hosts.files import END, carried_out, half, image_of, plan_for
-from tests.hosts.helper_process import apply_request, image_in, setup_for, stored
+from tests.hosts.crash_driver import ANSWERS, UNKNOWN, WRITES
+from tests.hosts.crashes import Driver, Fault, Report, State
+from tests.hosts.files import half
 from tests.hosts.judge import KINDS, Kind
-from tests.hosts.lab import FOREIGN
-from tests.hosts.law import Law
-from twinline.hosts import image
-from twinline.hosts.helper_program import Helper
-from twinline.hosts.image import Image
-from twinline.hosts.ports import Half, Wanted
-from twinline.hosts.ssh import encode
+from tests.hosts.playing import (
+    SCENES,
+    SEED,
+    a_seed,
+    chance,
+    check_death,
+    check_good,
+    deaths,
+    durable,
+    every_scene,
+    of_interest,
+    play,
+    played,
+)  # fmt: skip
+from tests.hosts.scenes import Scene, Stage
 
-NAME: Final = "alder22222"
-HARMLESS: Final = ("open", "close", "flock", "fsync", "fdatasync")
-SEEDS: Final = range(8)
+pytestmark = pytest.mark.usefixtures("small_files")
 
-
-@pytest.fixture(autouse=True)
-def _small_files(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction] - pytest uses it
-    monkeypatch.setattr(image, "GROWTH", 1)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A host on which one line is to be changed."""
-
-    kind: Kind
-    accounts: Path
-    state: Path
-    start: bytes
-    wanted: Half | None
-    scrub: Sequence[str]
-
-    @property
-    def setup(self) -> dict[str, Any]:
-        return setup_for(self.accounts, self.state, self.kind).as_request()
-
-    def reset(self) -> None:
-        """The host as it was before the batch, on the same inode."""
-        self.accounts.write_bytes(self.start)
-        self.state.mkdir(exist_ok=True)
-        for file in self.state.iterdir():
-            file.unlink()
-
-    def request(self, picture: Image, number: int) -> dict[str, Any]:
-        halves = [self.wanted] if self.wanted is not None else []
-        return apply_request(picture, picture.plan(halves, self.scrub), number=number, batch=f"b{number}")
-
-    @property
-    def helper(self) -> Helper:
-        """A helper of the next connection, in this process: it is not the one to die."""
-        return Helper(self.setup)
-
-    def read(self) -> Image:
-        return image_in(self.kind, self.helper.read({}))
-
-    @property
-    def law(self) -> Law:
-        return Law.of(self.kind, self.start, NAME, self.wanted)
-
-    @property
-    def end(self) -> bytes:
-        halves = [self.wanted] if self.wanted is not None else []
-        return carried_out(self.start, plan_for(self.kind.daemon, self.start, halves, self.scrub))
-
-    def check_torn(self, inode: int) -> None:
-        """What any daemon may read now, and what must not have changed."""
-        found = self.accounts.read_bytes()
-        self.law.check(found)
-        assert found.startswith(FOREIGN[self.kind.protocol])
-        assert self.accounts.stat().st_ino == inode
-
-    def check_done(self, inode: int) -> None:
-        assert self.accounts.read_bytes() == self.end
-        assert self.accounts.stat().st_ino == inode
-        for name in ("journal.0", "journal.1"):
-            if (self.state / name).exists():
-                entry = stored(self.state, name)
-                assert (entry["ops"], entry["records"]) == ([], [])
-
-    def finish(self, inode: int, number: int) -> None:
-        """The next batch, as the next worker would send it, completes what was begun."""
-        self.helper.apply(self.request(self.read(), number))
-        self.check_done(inode)
-        assert not self.read().recover
+DEATHS: Final = 4
+"""How many of a scene's deaths are tried in `make test`."""
 
 
-def before(kind: Kind, *batches: Half) -> bytes:
-    data = FOREIGN[kind.protocol]
-    for each in batches:
-        data = carried_out(data, plan_for(kind.daemon, data, [each]))
-    return data
-
-
-def scenes(kind: Kind, folder: Path) -> dict[str, Scene]:
-    present, absent = half(NAME, 9), half(NAME, 10, wanted=Wanted.ABSENT)
-    changed = half(NAME, 10, password="another23", ends_at=END + timedelta(days=40))
-    plain = FOREIGN[kind.protocol]
-    todo: dict[str, tuple[bytes, Half | None, Sequence[str]]] = {
-        "add": (plain, present, ()),
-        "renew and password": (before(kind, present), changed, ()),
-        "block": (before(kind, present), half(NAME, 10, wanted=Wanted.BLOCKED), ()),
-        "scrub": (before(kind, present, absent), None, (NAME,)),
-    }
-    accounts, state = folder / "accounts", folder / "state"
-    return {name: Scene(kind, accounts, state, *values) for name, values in todo.items()}
-
-
-BATCHES: Final = ("add", "renew and password", "block", "scrub")
-
-
-@pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.protocol)
-def test_a_death_at_any_call_leaves_a_whole_file_and_the_next_batch_completes_it(
-    kind: Kind, batch: str, driver: Driver, folder: Path
+@every_scene
+def test_whatever_stands_between_two_calls_is_lawful_and_the_next_batch_makes_it_good(
+    scene: Scene, stage: Stage, watched: Report
 ) -> None:
-    scene = scenes(kind, folder)[batch]
-    scene.reset()
-    inode = scene.accounts.stat().st_ino
-    calls = driver.run(scene.setup, scene.request(scene.read(), 1))["calls"]
-    scene.check_done(inode)
-    assert {"open", "close", "pwrite", "fdatasync", "flock"} <= set(calls)
-    harmless = [number for number, call in enumerate(calls, start=1) if call in HARMLESS]
-    sample = random.Random(batch).sample(harmless, 5)  # noqa: S311 - a sample, not a secret
-    for die_at, call in enumerate(calls, start=1):
-        if call in HARMLESS and die_at not in sample:
-            continue
-        for half_way in (False, True) if call == "pwrite" else (False,):
-            scene.reset()
-            assert driver.run(scene.setup, scene.request(scene.read(), 1), die_at=die_at, half_way=half_way)["died"]
-            scene.check_torn(inode)
-            scene.finish(inode, 2)
+    assert [list(answer) for answer in watched.answers] == [["ok"]] * 3
+    assert watched.left_open == 0
+    assert not [call for call in watched.calls if call.step.name.startswith(UNKNOWN.split(" {", 1)[0] + " ")]
+    assert {"pwrite64", "fdatasync", "flock"} <= {call.step.name for call in watched.calls}
+    for state in watched.states:
+        scene.check(state, watched.states[0].inode)
+        stage.put(state.files)
+        check_good(stage, scene)
+    stage.put(watched.states[-1].files)
+    stage.check_done(scene, stage.state().inode)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.protocol)
-def test_deaths_in_recovery_after_deaths_are_recovered_from_too(
-    kind: Kind, seed: int, driver: Driver, folder: Path
+# --- deaths
+
+
+@a_seed
+@every_scene
+def test_a_helper_that_is_killed_leaves_what_was_watched_and_the_next_batch_makes_it_good(
+    scene: Scene, seed: int, stage: Stage, driver: Driver, watched: Report
 ) -> None:
-    chance = random.Random(seed)  # noqa: S311 - a sample, not a secret
-    scene = scenes(kind, folder)[chance.choice(BATCHES)]
-    scene.reset()
-    inode = scene.accounts.stat().st_ino
-    number = 1
+    for fault in chance(seed, scene).sample(deaths(watched), DEATHS):
+        check_death(stage, scene, driver, fault, watched)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@every_scene
+def test_every_death_in_every_call(scene: Scene, stage: Stage, driver: Driver, watched: Report) -> None:
+    for fault in deaths(watched):
+        check_death(stage, scene, driver, fault, watched)
+
+
+@every_scene
+def test_a_batch_whose_answer_was_lost_is_done_already_and_the_next_one_finds_nothing_to_do(
+    scene: Scene, stage: Stage, driver: Driver, watched: Report
+) -> None:
+    answer = next(call.step for call in of_interest(watched)[::-1] if call.step.target == ANSWERS)
+    inode = stage.put(scene.files)
+    requests = [stage.hello, stage.request(scene, number=7)]
+    assert driver.run(stage.folder, requests, fault=Fault(at=answer, how="before")).died
+    left = stage.state()
+    again = driver.run(stage.folder, requests)
+    # A new layout is no batch: who asks for it again is told that the file is another one by now.
+    assert again.answers[1].get("trouble") == ("changed" if scene.replaces else None)
+    assert not [call for call in again.calls if call.step.name in WRITES and call.step.target == "accounts"]
+    assert durable(stage.state()) == durable(left)
+    next_plan = stage.read().plan(scene.halves, scene.scrub)
+    assert next_plan.empty
+    assert not next_plan.kicks
+    check_good(stage, scene)
+    stage.check_done(scene, stage.state().inode if scene.replaces else inode)
+
+
+# --- recovery
+
+
+MORE: Final = half("fir2222222", 1)
+"""What the batch brings that finds another one half done."""
+
+
+def cut_short(stage: Stage, watched: Report) -> Sequence[State]:
+    """The states in which something is left for the next batch to complete."""
+    found: list[State] = []
+    for state in watched.states:
+        stage.put(state.files)
+        if stage.read().recover:
+            found.append(state)
+    return found
+
+
+def check_recovery(stage: Stage, scene: Scene, driver: Driver, state: State, faults: int, seed: int) -> None:
+    """Watch the next batch complete one that was cut short, and kill it over that."""
+    following = scene.after(state, MORE)
+    watched = play(stage, following, driver, watch=True)
+    for each in watched.states:
+        following.check(each, watched.states[0].inode)
+        stage.put(each.files)
+        check_good(stage, following)
+    for fault in chance(seed, following).sample(deaths(watched), faults):
+        check_death(stage, following, driver, fault, watched)
+
+
+RECOVERED: Final = [scene for scene in SCENES if not scene.replaces]
+
+
+@a_seed
+@pytest.mark.parametrize("scene", RECOVERED, ids=str)
+def test_a_batch_that_was_cut_short_is_completed_even_by_one_that_is_cut_short_itself(
+    scene: Scene, seed: int, stage: Stage, driver: Driver, watched: Report
+) -> None:
+    state = chance(seed, scene).choice(cut_short(stage, watched))
+    check_recovery(stage, scene, driver, state, 1, seed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("scene", RECOVERED, ids=str)
+def test_every_batch_that_was_cut_short_anywhere(scene: Scene, stage: Stage, driver: Driver, watched: Report) -> None:
+    for number, state in enumerate(cut_short(stage, watched)):
+        check_recovery(stage, scene, driver, state, 12, number)
+
+
+def check_chain(stage: Stage, scene: Scene, driver: Driver, luck: random.Random) -> None:
+    """Kill one helper after another over the same change, each while it makes good what the one before left."""
+    stage.put(scene.files)
     for _ in range(4):
-        request = scene.request(scene.read(), number)
-        driver.run(scene.setup, request, die_at=chance.randrange(4, 40), half_way=chance.random() < 0.5)
-        scene.check_torn(inode)
-        number += 1
-    scene.finish(inode, number)
+        now = replace(scene, files=durable(stage.state()))
+        fault = luck.choice(deaths(play(stage, now, driver)))
+        assert play(stage, now, driver, fault).died
+        scene.check(stage.state(), stage.state().inode)
+    check_good(stage, scene)
 
 
-def test_a_new_layout_is_whole_whenever_the_helper_dies(driver: Driver, folder: Path) -> None:
-    kind = KINDS[1]
-    moved = b"# moved\n" + before(kind, half(NAME, 9), half("birch22222", 3))
-    scene = Scene(kind, folder / "accounts", folder / "state", moved, None, ())
-    better = image_of(kind.daemon, moved).relayout()
-    assert better is not None
-    scene.reset()
+@pytest.mark.parametrize("seed", range(SEED, SEED + 5), ids=lambda seed: f"seed{seed}")
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.protocol)
+def test_deaths_over_deaths_over_deaths_are_made_good_too(kind: Kind, seed: int, driver: Driver, folder: Path) -> None:
+    luck = random.Random(seed)  # noqa: S311 - a sample, not a secret
+    with played(folder, kind) as stage:
+        check_chain(stage, luck.choice([scene for scene in SCENES if scene.kind is kind]), driver, luck)
 
-    def replace() -> dict[str, Any]:
-        return {
-            "do": "replace",
-            "token": [1, 1],
-            "signature": scene.read().signature,
-            "body": encode(zlib.compress(better)),
-        }
 
-    calls = driver.run(scene.setup, replace())["calls"]
-    assert scene.accounts.read_bytes() == better
-    for die_at, call in enumerate(calls, start=1):
-        scene.reset()
-        assert driver.run(scene.setup, replace(), die_at=die_at, half_way=call == "pwrite")["died"]
-        assert scene.accounts.read_bytes() in (moved, better)
-        scene.helper.replace(replace())
-        assert scene.accounts.read_bytes() == better
-        assert sorted(file.name for file in folder.iterdir()) == ["accounts", "state"]
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@every_scene
+def test_many_deaths_over_deaths(scene: Scene, stage: Stage, driver: Driver) -> None:
+    for seed in range(SEED, SEED + 25):
+        check_chain(stage, scene, driver, chance(seed, scene))

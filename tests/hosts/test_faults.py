@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.hosts.conftest import PROTOCOLS
-from tests.hosts.crashes import Driver
+from tests.hosts.crashes import Driver, Fault, Step
 from tests.hosts.helper_process import apply_request, image_in
 from tests.hosts.judge import kind_of
 from tests.hosts.lab import FAR, FOREIGN, Lab, run_lab
@@ -23,8 +23,8 @@ from twinline.hosts.writer import HostWriter
 from twinline.messages import Protocol
 from twinline.sandbox.ssh_box import SshBox
 
-BEFORE_THE_COMMIT_BYTE = 12
-"""The number of that write among the calls of a batch that adds one line to a free slot; see crash_driver."""
+BEFORE_THE_COMMIT_BYTE = Fault(at=Step(request=1, name="pwrite64", target="oscam.user", nth=2), how="before")
+"""The second write of a batch that adds one line to a free slot."""
 
 PASSWORD = "pw23456789abcdef"
 
@@ -254,7 +254,8 @@ async def test_a_batch_that_was_cut_short_is_completed_before_a_new_layout(oscam
     copy = bytes(image.data[slot : slot + kind.daemon.width])
     wanted = oscam.ledger.want("ash22222222", PASSWORD)
     request = apply_request(image, image.plan([wanted], []), number=oscam.ledger.number)
-    assert driver.run(setup, request, die_at=BEFORE_THE_COMMIT_BYTE)["died"]
+    requests = [{"do": "hello", "setup": setup}, request]
+    assert driver.run(oscam.folder, requests, fault=BEFORE_THE_COMMIT_BYTE).died
     assert "ash22222222" not in served(oscam)
     assert "ash22222222" in image_in(kind, Helper(setup).read({})).slots
     with oscam.accounts.open("ab") as file:

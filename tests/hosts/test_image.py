@@ -146,6 +146,30 @@ def test_a_multics_record_out_of_place_gets_a_slot_and_its_old_place_becomes_a_c
     assert not plan.kicks
 
 
+def test_a_record_out_of_place_is_switched_off_by_one_byte_and_emptied_after_a_pause() -> None:
+    data = b"# a line more\n" + multics_line("alder22")
+    for number, wanted in enumerate((half("alder22", 2), half("alder22", 2, wanted=Wanted.ABSENT))):
+        plan = plan_for(MULTICS.daemon, data, [wanted])
+        off = [op for group in plan.groups[:2] for op in group if op.old and op.offset < len(data)]
+        assert [(op.old, op.new) for op in off] == [(b"F", b"#")]
+        assert len(plan.groups[2]) == 1
+        assert off[0] in plan.groups[1 - number]
+
+
+def test_what_is_left_of_a_removed_line_is_taken_out_wherever_it_stands() -> None:
+    line = multics_line("alder22")
+    data = b"# a line more\n#" + line[1:] + b"# and\n" + multics_line("birch22")
+    image = image_of(MULTICS.daemon, data)
+    assert image.parked == {"alder22"}
+    after = carried_out(data, image.plan([], ["alder22", "birch22"]))
+    assert b"alder22" not in after
+    assert after.count(PASSWORD.encode()) == 1
+    # It is served: that it should not be is for somebody else to find out.
+    assert after.endswith(multics_line("birch22"))
+    assert bytes(image.data) == after
+    assert image.plan([], ["alder22", "birch22"]).empty
+
+
 def test_a_multics_record_that_swallowed_the_next_line_is_not_ours_to_change() -> None:
     swallowed = multics_line("alder22").strip() + b" \\\nF: oldann annpass1\n"
     plan = plan_for(MULTICS.daemon, swallowed, [half("alder22", 2)])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.crashes import Driver
+from tests.hosts.crashes import Driver, Fault, Step
 from tests.hosts.helper_process import apply_request, image_in, stored
 from tests.hosts.judge import kind_of
 from tests.hosts.lab import Lab
@@ -18,19 +18,30 @@ from twinline.sandbox.receiver import LoginRefused
 NAME, OLD, NEW = "rosewood22", "pw23456789abcdef", "new3456789abcdef"
 KIND = kind_of("multics")
 
-DEATHS = [
-    {"die_before": "action=disable"},
-    {"die_after": "action=disable"},
-    {"die_after": "action=enable"},
-]
+
+def asking(action: str) -> Step:
+    """The question with which a helper switches the account."""
+    target = f"GET /cccamclient?srvid=1&name={NAME}&action={action} HTTP/1.1"
+    return Step(request=1, name="sendto", target=target)
+
+
+WRITTEN = Step(request=1, name="close", target="state/lock")
+NOTED = Step(request=1, name="rename", target="state/kick.new to state/kick", nth=3)
+"""The third time that it notes what is owed: that nothing is any more."""
+
+DEATHS = {
+    "before off": Fault(at=asking("disable"), how="before"),
+    "between off and on": Fault(at=asking("enable"), how="before"),
+    "after on": Fault(at=NOTED, how="before"),
+}
 
 
 def reloads_of(lab: Lab) -> int:
     return sum("Config file Changed..." in line for line in lab.daemon.log.lines)
 
 
-async def dies_over_a_password_change(lab: Lab, driver: Driver, change: Half, death: dict[str, str]) -> None:
-    """Have a helper carry out a password change, and die at one of its questions to the daemon."""
+async def dies_over_a_password_change(lab: Lab, driver: Driver, change: Half, death: Fault) -> None:
+    """Have a helper carry out a password change, and die over it."""
     daemon = daemon_for(lab.host)
     setup = setup_for(lab.host).as_request()
     helper = Helper(setup)
@@ -47,14 +58,13 @@ async def dies_over_a_password_change(lab: Lab, driver: Driver, change: Half, de
     )
     await asyncio.sleep(helper.wait_ms() / 1000)
     # In a thread: the daemon that it asks runs in this one.
-    assert (await asyncio.to_thread(lambda: driver.run(setup, request, question=death)))["died"]
+    requests = [{"do": "hello", "setup": setup}, request]
+    assert (await asyncio.to_thread(lambda: driver.run(lab.folder, requests, fault=death))).died
     assert stored(lab.folder / "state", "kick")["kicks"]
 
 
-@pytest.mark.parametrize("death", DEATHS, ids=lambda death: " ".join(*death.items()))
-async def test_whoever_dies_over_a_kick_the_next_batch_finishes_it(
-    multics: Lab, driver: Driver, death: dict[str, str]
-) -> None:
+@pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS)
+async def test_whoever_dies_over_a_kick_the_next_batch_finishes_it(multics: Lab, driver: Driver, death: Fault) -> None:
     await multics.bring(multics.ledger.want(NAME, OLD))
     old = await multics.login(NAME, OLD)
     change = multics.ledger.change(NAME, password=NEW)
@@ -71,12 +81,12 @@ async def test_whoever_dies_over_a_kick_the_next_batch_finishes_it(
     assert stored(multics.folder / "state", "kick")["kicks"] == []
 
 
-@pytest.mark.parametrize("death", DEATHS[:2], ids=lambda death: " ".join(*death.items()))
+@pytest.mark.parametrize("death", ["before off", "between off and on"])
 async def test_a_block_is_proven_although_a_kick_was_left_over_and_its_end_finds_the_line_on(
-    multics: Lab, driver: Driver, death: dict[str, str]
+    multics: Lab, driver: Driver, death: str
 ) -> None:
     await multics.bring(multics.ledger.want(NAME, OLD))
-    await dies_over_a_password_change(multics, driver, multics.ledger.change(NAME, password=NEW), death)
+    await dies_over_a_password_change(multics, driver, multics.ledger.change(NAME, password=NEW), DEATHS[death])
 
     await multics.bring(multics.ledger.change(NAME, wanted=Wanted.BLOCKED))
 
@@ -92,7 +102,7 @@ async def test_a_renewal_after_the_death_still_closes_the_old_session(multics: L
     await multics.bring(multics.ledger.want(NAME, OLD))
     old = await multics.login(NAME, OLD)
     change = multics.ledger.change(NAME, password=NEW)
-    await dies_over_a_password_change(multics, driver, change, {"die_before": "cccamclient"})
+    await dies_over_a_password_change(multics, driver, change, Fault(at=WRITTEN, how="after"))
 
     await multics.bring(multics.ledger.change(NAME))
 

@@ -171,7 +171,7 @@ def trouble(code: str, detail: str) -> HostError:
         "no_space": "no space left",
         "unsafe_file": "not a regular file with exactly one link",
         "io_error": "input/output error",
-        "state_denied": "state_dir is not writable",
+        "state_denied": "state_dir can't be used",
     }
     if code == "not_allowed":
         return HelperRefused(f"the host allows our key other things than the inventory says ({detail})")

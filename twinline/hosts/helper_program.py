@@ -12,9 +12,9 @@ import base64
 import bisect
 import contextlib
 import ctypes
-import ctypes.util
 import errno
 import fcntl
+import functools
 import hashlib
 import http.client
 import json
@@ -112,6 +112,7 @@ def boot_clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+@functools.lru_cache(maxsize=None)
 def boot_id() -> str:
     with open("/proc/sys/kernel/random/boot_id") as source:
         return source.read().strip()
@@ -204,7 +205,11 @@ def open_accounts(path: str, flags: int) -> int:
         fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise trouble_of(error, "accounts file") from None
-    info = os.fstat(fd)
+    try:
+        info = os.fstat(fd)
+    except OSError:
+        os.close(fd)
+        raise
     if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
         os.close(fd)
         raise Trouble("unsafe_file", "not a regular file with exactly one link")
@@ -231,9 +236,12 @@ def pwrite_all(fd: int, data: bytes, offset: int) -> None:
 
 def reserve(fd: int, offset: int, length: int) -> None:
     """Make sure that an append can't run out of space half way, without changing the size readers see."""
-    libc = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6", use_errno=True)
-    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-    if libc.fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, length) != 0:
+    # Python's own C library: looking for one by name would start programs, under the lock.
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Where a plain offset has 32 bits, the call that takes 64 has a name of its own; not every library knows it.
+    fallocate = getattr(libc, "fallocate64", None) or libc.fallocate
+    fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    if fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, length) != 0:
         code = ctypes.get_errno()
         if code not in (errno.EOPNOTSUPP, errno.ENOSYS):
             raise trouble_of(OSError(code, ""), "reserving space")
@@ -446,10 +454,12 @@ class Helper:
     def make_folder(self) -> None:
         try:
             os.makedirs(self.folder, 0o700, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise Trouble("state_denied", "it is not a folder") from None
         except OSError as error:
             raise trouble_of(error, "state_dir") from None
         if not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
-            raise Trouble("state_denied", "state_dir is not writable")
+            raise Trouble("state_denied", "no right to write there")
 
     def path(self, name: str) -> str:
         return os.path.join(self.folder, name)

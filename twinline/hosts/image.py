@@ -25,9 +25,10 @@ class Op:
 
 @dataclass
 class Plan:
-    """The writes of one batch, in two groups, and what to do beside them."""
+    """The writes of one batch, in groups with a pause between them, and what to do beside them."""
 
-    groups: tuple[list[Op], list[Op]] = field(default_factory=lambda: ([], []))
+    groups: tuple[list[Op], list[Op], list[Op]] = field(default_factory=lambda: ([], [], []))
+    """Those of the steps' own groups, and then what takes the contents out of records that were switched off."""
     kicks: dict[str, Kick] = field(default_factory=dict[str, Kick])
     """By line id: sessions that a password change has to close."""
     conflicts: list[str] = field(default_factory=list[str])
@@ -53,8 +54,8 @@ class Image:
         """Whether a batch of before still has to be completed on the host."""
         self.slots = found.slots
         self.free = sorted(found.free, reverse=True)
-        self.parked = found.parked
-        """Usernames whose slot held a record that is off when the file was read."""
+        self.parked = found.parked | {stray.username for stray in found.strays if not stray.live}
+        """Usernames of which the file held a record that is off when it was read."""
         self.foreign = found.foreign
         self.strays: dict[str, list[Stray]] = {}
         for stray in found.strays:
@@ -65,9 +66,10 @@ class Image:
         return self.daemon.relayout(bytes(self.data)) if self.strays else None
 
     def plan(self, halves: Sequence[Half], scrub: Iterable[str]) -> Plan:
-        """Work out the writes for these halves, and free the slots of `scrub` (usernames proven absent).
+        """Work out the writes for these halves, and take out what is left of `scrub` (usernames proven absent).
 
-        The picture is changed as if all writes had happened; throw it away if they did not.
+        A stray is brought back into a slot together with its line and not before: where it stands it serves its
+        customer. The picture is changed as if all writes had happened; throw it away if they did not.
         """
         plan = Plan()
         wanted = {half.username for half in halves}
@@ -82,7 +84,7 @@ class Image:
             except ValueError:
                 plan.unsafe.append(half.line_id)
         for username in scrub:
-            if username not in wanted and username in self.slots:
+            if username not in wanted:
                 self._scrub(plan, username)
         return plan
 
@@ -131,15 +133,32 @@ class Image:
         if offset is not None:
             self._take(plan, offset, steps)
         for stray in strays:
-            mended = self.daemon.mend(bytes(self.data), stray)
-            if mended is not None:
-                self._write(plan, int(present), stray.start, bytes(self.data[stray.start : stray.end]), mended)
+            self._mend(plan, stray, int(present))
         kick = self.daemon.kick(half) if fresh_password and present else None
         if kick is not None:
             plan.kicks[half.line_id] = kick
 
+    def _mend(self, plan: Plan, stray: Stray, group: int) -> None:
+        """Switch a stray off, and take its contents out after a pause: of one on two pages a reader may see half."""
+        mended = self.daemon.mend(bytes(self.data), stray)
+        if mended is None:
+            return
+        start, second = stray.start, stray.start + 1
+        if stray.live:
+            self._write(plan, group, start, bytes(self.data[start:second]), mended[:1])
+        self._write(plan, 2, second, bytes(self.data[second : stray.end]), mended[1:])
+
     def _scrub(self, plan: Plan, username: str) -> None:
-        offset = self.slots[username]
+        strays = self.strays.pop(username, [])
+        for stray in strays:
+            if not stray.live:
+                self._mend(plan, stray, 0)
+        if left := [stray for stray in strays if stray.live]:
+            # Nobody ordered that it is gone; the one who finds out what should be does.
+            self.strays[username] = left
+        offset = self.slots.get(username)
+        if offset is None:
+            return
         steps = self.daemon.scrub(self._slot(offset))
         if steps:
             self._take(plan, offset, steps)
