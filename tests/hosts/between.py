@@ -17,11 +17,13 @@ _ADDRESS: Final = "127.0.0.1"
 
 
 class Wire:
-    """A TCP connection's way to a port of this machine; it can be cut, and it can be down."""
+    """A TCP connection's way to a port of this machine; it can be cut, and it can be down or silent."""
 
     def __init__(self, target: int) -> None:
         self.port = 0
         self.down = False
+        self.silent = False
+        """Whether everything is lost on the way, and nobody told so."""
         self._target = target
         self._ends: set[asyncio.StreamWriter] = set()
 
@@ -38,16 +40,16 @@ class Wire:
         there, back = await asyncio.open_connection(_ADDRESS, self._target)
         pair = {writer, back}
         self._ends |= pair
-        await asyncio.gather(_copy(reader, back), _copy(there, writer))
+        await asyncio.gather(self._copy(reader, back), self._copy(there, writer))
         self._ends -= pair
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                if not self.silent:
+                    writer.write(data)
+                    await writer.drain()
+        writer.close()
 
 
 class Stop:

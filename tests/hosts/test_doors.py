@@ -1,13 +1,16 @@
 """The way to a host, through a real sshd and through the sandbox's box: who is let in, and what is said if not."""
 
+import asyncio
 import traceback
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import asyncssh
 import pytest
 import pytest_asyncio
 
+from tests.hosts.between import wire_to
 from tests.hosts.helper_process import setup_for
 from tests.hosts.judge import KINDS
 from tests.support.ports import free_port
@@ -108,3 +111,24 @@ async def test_a_host_on_which_the_helper_cannot_run_says_so(
     with pytest.raises(HelperFailed) as caught:
         await start_helper(access, setup)
     assert "python3" in caught.value.hint
+
+
+async def test_a_server_that_never_opens_the_session_is_given_up(
+    sshd: Sshd, setup: HelperSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with wire_to(sshd.port) as wire:
+        known_hosts = tmp_path / "wire_known_hosts"
+        known_hosts.write_text(sshd.known_hosts.read_text().replace(f":{sshd.port} ", f":{wire.port} "))
+        connect = ssh.connect
+
+        async def silent_once_connected(access: SshAccess) -> asyncssh.SSHClientConnection:
+            connection = await connect(access)
+            wire.silent = True
+            monkeypatch.setattr(ssh, "CONNECT_TIMEOUT", 0.01)
+            return connection
+
+        monkeypatch.setattr(ssh, "connect", silent_once_connected)
+        # Less than the keep-alive of the connection needs to find out.
+        async with asyncio.timeout(30):
+            access = SshAccess("127.0.0.1", wire.port, sshd.user, sshd.key, known_hosts)
+            assert isinstance(await refused(access, setup), HelperFailed)
