@@ -22,7 +22,7 @@ from twinline.errors import Unavailable
 from twinline.hosts.check import Verdict
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger
-from twinline.ledger.queries import LineFilter, LineView, list_lines
+from twinline.ledger.queries import LineFilter, LineView, list_lines, reveal_password
 from twinline.messages import (
     BlockOrder,
     HalfState,
@@ -127,9 +127,12 @@ async def storm(folder: Path, *, customers: int, cuts: int, seed: int) -> None:
         ledger = await Ledger.open(world.env["TWINLINE_DATABASE_URL"], keys=keys)
         try:
             await nothing_was_lost(world, ledger, opened, changed)
+            secrets = [*emails, *[await password_of(ledger, line) for line in await lines_of(ledger)]]
         finally:
             await ledger.close()
         nothing_was_told_twice(world, emails, opened)
+    # The world has ended: what was in memory or in a write-ahead log is on the disk by now.
+    no_secret_lies_around(world, secrets)
 
 
 async def nothing_was_lost(world: World, ledger: Ledger, opened: Sequence[Receipt], changed: Sequence[Receipt]) -> None:
@@ -159,6 +162,35 @@ def nothing_was_told_twice(world: World, emails: Sequence[str], opened: Sequence
     assert set(told) == set(emails)
     assert all(2 <= count <= 4 for count in told.values())
     assert all(receipt.mail is not None and receipt.mail.kind is not MailKind.DELAYED for receipt in opened)
+
+
+async def password_of(ledger: Ledger, line: LineView) -> str:
+    """The line's password."""
+    async with ledger.read() as tx:
+        return (await reveal_password(tx, line.username)).get_secret_value()
+
+
+def no_secret_lies_around(world: World, secrets: Sequence[str]) -> None:
+    """No password and no address in any file of the world but those where it belongs (I6).
+
+    Among the files are Temporal's database with all histories, failures included, the ledger, every log, and what
+    the helpers left in their state folders.
+    """
+    where_it_belongs = [world.site(host.name).accounts_file for host in world.inventory.hosts]
+    searched = [
+        path
+        for path in world.folder.rglob("*")
+        if path.is_file() and path not in where_it_belongs and path.suffix != ".eml"
+    ]
+    names = {path.name for path in searched}
+    assert {"temporal.db", "ledger.db", "lock"} <= names, "the search looks in the wrong place"
+    found: list[str] = []
+    for path in searched:
+        content = path.read_bytes()
+        found += [path.name for secret in secrets if secret.encode() in content]
+    assert found == []
+    served = b"".join(path.read_bytes() for path in where_it_belongs)
+    assert any(secret.encode() in served for secret in secrets), "the search looks for the wrong words"
 
 
 @pytest.mark.timeout(240)
