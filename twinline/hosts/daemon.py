@@ -57,10 +57,35 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Listing:
-    """A status page that names every loaded account, and the pattern that finds the names."""
+    """A status page that names every loaded account, and the pattern that finds name and state of each."""
 
     path: str
     pattern: str
+    off: str
+    """A pattern that the whole state matches when nobody may log in on the account."""
+    survives: bool
+    """Whether that may have been set in the daemon's own pages, and survives reloads."""
+
+
+@dataclass(frozen=True)
+class Details:
+    """A status page that shows how one account was loaded, and the patterns that find what it shows there."""
+
+    path: str
+    mark: str
+    end: str
+    password: str | None = field(repr=False)
+    """Found when the account has our password; None where no page shows it."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One account as the daemon takes it from the file; `end` is in the daemon's own words."""
+
+    live: bool
+    password: str = field(repr=False)
+    end: str
+    mark: str
 
 
 @dataclass(frozen=True)
@@ -95,6 +120,8 @@ class Daemon(Protocol):
     """Whether closing the accounts file after a write is itself the reload trigger."""
     may_replace: bool
     """Whether the file may be replaced by rename (the daemon opens it by path)."""
+    sole_file: bool
+    """Whether all accounts of the daemon stand in the accounts file."""
     status_auth: Literal["basic", "digest"]
     deadline: float
     """Seconds after which a change that is not visible is asked for again."""
@@ -103,6 +130,10 @@ class Daemon(Protocol):
 
     def survey(self, data: bytes) -> Survey:
         """Read the whole file by the daemon's own rules."""
+        ...
+
+    def readings(self, data: bytes) -> dict[str, Reading]:
+        """Every account that loads from the file, by name; of several of one name the one that counts."""
         ...
 
     def free_slot(self) -> bytes:
@@ -139,6 +170,18 @@ class Daemon(Protocol):
 
     def listing(self) -> Listing:
         """Where all loaded accounts are named."""
+        ...
+
+    def details(self, half: Half) -> Details:
+        """Where one loaded account is shown."""
+        ...
+
+    def file_end(self, ends_at: datetime) -> str:
+        """An end as the file spells it."""
+        ...
+
+    def shown_end(self, ends_at: datetime) -> str:
+        """The same end as the daemon's pages spell it."""
         ...
 
     def relayout(self, data: bytes) -> bytes | None:

@@ -31,7 +31,7 @@ import time
 import urllib.parse
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO, Dict, List, Optional, Tuple
+from typing import Any, BinaryIO, Dict, List, Optional, Set, Tuple
 
 MAGIC = b"TWL1"
 HEADER = struct.Struct(">4sI32s")
@@ -789,11 +789,17 @@ class Helper:
 
         The first check of a probe is what a reload brings about; flags and sessions may follow seconds later.
         """
+        pages, trouble = self.fetch({check["path"] for probe in probes for check in probe["checks"]})
+        loaded = all(shows(probe["checks"][0], pages) for probe in probes)
+        return [probe["id"] for probe in probes if holds(probe, pages)], loaded, trouble
+
+    def fetch(self, paths: Set[str]) -> Tuple[Dict[str, str], str]:
+        """Some pages by path, an unread one empty, and what kept us from reading, if anything did."""
         pages: Dict[str, str] = {}
         trouble = ""
         hung = threading.Event()
 
-        def fetch(path: str) -> Tuple[str, int, bytes]:
+        def one(path: str) -> Tuple[str, int, bytes]:
             # One page that hangs speaks for all of them: a thousand time-outs would keep the worker waiting.
             if hung.is_set():
                 return path, -1, b""
@@ -805,16 +811,14 @@ class Helper:
                 return path, -1, b""
             return path, code, body
 
-        paths = sorted({check["path"] for probe in probes for check in probe["checks"]})
         with ThreadPoolExecutor(STATUS_CONNECTIONS) as pool:
-            for path, code, body in pool.map(fetch, paths):
+            for path, code, body in pool.map(one, sorted(paths)):
                 pages[path] = body.decode("latin-1")
                 if code == 401:
                     trouble = "refused"
                 elif code < 0 and not trouble:
                     trouble = "unreachable"
-        loaded = all(shows(probe["checks"][0], pages) for probe in probes)
-        return [probe["id"] for probe in probes if holds(probe, pages)], loaded, trouble
+        return pages, trouble
 
     def probe(self, request: Json) -> Json:
         """Look again, after another trigger if the window allows one."""
@@ -897,6 +901,31 @@ class Helper:
         if code == 401:
             raise Trouble("status_refused", "the daemon refused our user or password")
         return {"code": code, "found": re.findall(request["pattern"], body.decode("latin-1"))}
+
+    def values(self, request: Json) -> Json:
+        """What each of some patterns finds first in its page, None for nothing, to tell how accounts are loaded."""
+        pages, trouble = self.fetch({wish["path"] for wish in request["wishes"]})
+        if trouble:
+            raise Trouble("status_" + trouble, "a page of the daemon")
+        found: List[List[Optional[str]]] = []
+        for wish in request["wishes"]:
+            matches = [re.search(pattern, pages[wish["path"]], re.DOTALL) for pattern in wish["patterns"]]
+            found.append([None if match is None else match.group(1) for match in matches])
+        return {"found": found}
+
+    def recall(self, _: Json) -> Json:
+        """The names of others that the accounts file held when it was last read; None before the first time."""
+        found = load(self.path("others"))
+        return {"others": None if found is None else found["others"]}
+
+    def remember(self, request: Json) -> Json:
+        """Keep those names, so that their loss is noticed after a new connection, too."""
+        lock = self.locked()
+        try:
+            store_whole(self.path("others"), {"others": request["others"]})
+        finally:
+            os.close(lock)
+        return {}
 
     def inspect(self, request: Json) -> Json:
         """Facts about the file, its folder and this account; with `around`, about everything beside them too."""
@@ -1218,7 +1247,7 @@ def written_facts(journal: List[str], info: os.stat_result) -> Json:
     return {"ago": now - max(settled) / 1e9, "changed": now - changed / 1e9 if later else None}
 
 
-REQUESTS = ("read", "apply", "replace", "probe", "scan", "inspect", "hello")
+REQUESTS = ("read", "apply", "replace", "probe", "scan", "values", "recall", "remember", "inspect", "hello")
 
 
 def answer_to(

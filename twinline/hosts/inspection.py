@@ -104,5 +104,5 @@ class _Look:
             return check.no_status(self.about, error, url=url), None
         finding = check.status_finding(self.about, code=int(answer["code"]), url=url)
         # OSCam's pages are XML, which escapes names; no name that MultiCS can load looks like an entity.
-        loaded = frozenset(html.unescape(name) for name in answer["found"])
+        loaded = frozenset(html.unescape(name) for name, _ in answer["found"])
         return finding, loaded if finding.verdict is check.Verdict.OK else None

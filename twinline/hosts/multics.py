@@ -16,8 +16,10 @@ from twinline.hosts.daemon import (
     SAFE_PASSWORD,
     USERNAME,
     Check,
+    Details,
     Kick,
     Listing,
+    Reading,
     Step,
     Stray,
     Survey,
@@ -34,6 +36,7 @@ BLANKS = b" \t"
 LINE_END = b" \t\r\n"
 FREE = b"#~"
 FAR_YEAR = b"9999"
+END_KEYS = (b"enddate", b"expire")
 
 _RECORD = re.compile(
     rf"(?P<switch>[F#]): (?P<user>{USERNAME}) (?P<password>{SAFE_PASSWORD}) 0 "
@@ -235,6 +238,7 @@ class MultiCS:
 
     close_triggers = True
     may_replace = False
+    sole_file = False
     status_auth: Literal["basic", "digest"] = "basic"
 
     def __init__(self, *, width: int, zone: ZoneInfo, server_id: int, deadline: float) -> None:
@@ -298,6 +302,20 @@ class MultiCS:
                 records.append(Stray(record["user"].decode(), start, end, record["switch"] == b"F"))
                 start = end
         return records, rest
+
+    def readings(self, data: bytes) -> dict[str, Reading]:
+        """Login finds the first of a name, and the first date of a record counts; what is off is a comment."""
+        found: dict[str, Reading] = {}
+        for account in parse(data):
+            ends = [value for key, value in account.keys if key.lower() in END_KEYS]
+            reading = Reading(
+                live=True,
+                password=account.password.decode("latin-1"),
+                end=ends[0].decode("latin-1") if ends else "",
+                mark=(account.value(b"rev") or b"").decode("latin-1"),
+            )
+            found.setdefault(account.user.decode("latin-1"), reading)
+        return found
 
     # -- writing
 
@@ -410,10 +428,25 @@ class MultiCS:
         return Kick(off=f"{client}&action=disable", on=f"{client}&action=enable", enabled=self._enabled(half))
 
     def listing(self) -> Listing:
-        """Every account of this server."""
-        return Listing(f"/cccam?action=json&id={self.server_id}", r'"name": "([^"]*)"')
+        """Every account of this server; 2 is disabled, 4 expired and 8 removed."""
+        pattern = r'"name": "([^"]*)",\s*"status":\s*(\d+)'
+        return Listing(f"/cccam?action=json&id={self.server_id}", pattern, off=r"[2-9]|1\d", survives=True)
+
+    def details(self, half: Half) -> Details:
+        """The client page; it shows no password."""
+        return Details(self._client(half), _information_row("rev"), _information_row("enddate"), password=None)
+
+    def file_end(self, ends_at: datetime) -> str:
+        """`enddate`."""
+        return end_hour(ends_at, self.zone)
+
+    def shown_end(self, ends_at: datetime) -> str:
+        """The key as the file has it."""
+        return end_hour(ends_at, self.zone)
 
 
-def _information_row(key: str, value: str) -> str:
-    row = rf">\s*{re.escape(key)}\s*</td>\s*<td[^>]*>\s*{re.escape(value)}\s*<"
+def _information_row(key: str, value: str | None = None) -> str:
+    """Finds a key with this value, or with any, which is then the pattern's group."""
+    shown = "([^<]*?)" if value is None else re.escape(value)
+    row = rf">\s*{re.escape(key)}\s*</td>\s*<td[^>]*>\s*{shown}\s*<"
     return rf"Additional Informations(?:(?!</table>).)*{row}"

@@ -17,8 +17,10 @@ from twinline.hosts.daemon import (
     SAFE_PASSWORD,
     USERNAME,
     Check,
+    Details,
     Kick,
     Listing,
+    Reading,
     Step,
     Stray,
     Survey,
@@ -233,6 +235,7 @@ class OSCam:
 
     close_triggers = False
     may_replace = True
+    sole_file = True
     status_auth: Literal["basic", "digest"] = "digest"
 
     def __init__(self, *, width: int, zone: ZoneInfo, groups: Sequence[int], reload: Trigger, deadline: float) -> None:
@@ -374,6 +377,18 @@ class OSCam:
         end = account.start + self.width
         return self._read(data[account.start : end]) if account.end <= end else None
 
+    def readings(self, data: bytes) -> dict[str, Reading]:
+        """Later accounts of a name were renamed, so none stands twice."""
+        return {
+            account.user.decode("latin-1"): Reading(
+                live=not account.disabled,
+                password=account.password.decode("latin-1"),
+                end=account.values.get(b"expdate", b"").decode("latin-1"),
+                mark=account.values.get(b"description", b"").decode("latin-1"),
+            )
+            for account in parse(data)
+        }
+
     # -- writing
 
     def free_slot(self) -> bytes:
@@ -506,7 +521,7 @@ class OSCam:
 
         The session of an account that a reload disabled is closed about a second later.
         """
-        path = f"/oscamapi.html?part=userconfig&user={half.username}"
+        path = self._userconfig(half)
         if half.wanted is not Wanted.PRESENT or half.ends_at is None:
             sessions = f"/oscamapi.html?part=userstats&label={half.username}"
             return (
@@ -525,6 +540,10 @@ class OSCam:
             ),
         )
 
+    @staticmethod
+    def _userconfig(half: Half) -> str:
+        return f"/oscamapi.html?part=userconfig&user={half.username}"
+
     def trigger(self) -> Trigger:
         """As the inventory says: the web page, SIGHUP, or the operator's own command."""
         return self.reload
@@ -534,8 +553,26 @@ class OSCam:
         del half
 
     def listing(self) -> Listing:
-        """Every account."""
-        return Listing("/oscamapi.html?part=userstats", r'<user name="([^"]*)"')
+        """Every account; an expired one may still log in."""
+        pattern = r'<user name="([^"]*)" status="([^"]*)"'
+        return Listing("/oscamapi.html?part=userstats", pattern, off=r".*\(disabled\)", survives=False)
+
+    def details(self, half: Half) -> Details:
+        """The loaded record."""
+        return Details(
+            self._userconfig(half),
+            r"<description>([^<]*)</description>",
+            r"<expdate>([^<]*)</expdate>",
+            password=rf"<pwd>({re.escape(half.password)})</pwd>",
+        )
+
+    def file_end(self, ends_at: datetime) -> str:
+        """`expdate`."""
+        return end_day(ends_at, self.zone)
+
+    def shown_end(self, ends_at: datetime) -> str:
+        """West of Greenwich it is the day after."""
+        return shown_day(ends_at, self.zone)
 
 
 def _starts_line(data: bytes, offset: int) -> bool:
