@@ -44,6 +44,7 @@ ERRORS: Final = {
     ("connect",): (ECONNREFUSED,),
     ("sendto",): (EPIPE,),
     ("recvfrom",): (ECONNRESET,),
+    ("fcntl",): (EACCES, EIO),
     ("lseek", "ioctl", "getsockopt", "setsockopt", "clock_nanosleep"): (),
 }
 """With which errors a call may end on a host; every call that helpers make has to stand here."""

@@ -170,6 +170,7 @@ def trouble(code: str, detail: str) -> HostError:
         "read_only": "the file system is read-only",
         "no_space": "no space left",
         "unsafe_file": "not a regular file with exactly one link",
+        "busy": "somebody else has the accounts file open for writing",
         "io_error": "input/output error",
         "state_denied": "state_dir can't be used",
     }

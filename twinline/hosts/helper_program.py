@@ -39,6 +39,10 @@ MAX_FRAME = 64 * 1024 * 1024
 VERSION = 1
 SETTLE_SECONDS = 0.010
 FALLOC_FL_KEEP_SIZE = 1
+RENAME_EXCHANGE = 2
+AT_FDCWD = -100
+READER_PATIENCE = 0.050
+WRITER_PATIENCE = 1.0
 STATUS_TIMEOUT = 10.0
 RELOAD_TIMEOUT = 60.0
 STATUS_CONNECTIONS = 8
@@ -207,13 +211,50 @@ def open_accounts(path: str, flags: int) -> int:
         raise trouble_of(error, "accounts file") from None
     try:
         info = os.fstat(fd)
-    except OSError:
+        if info.st_nlink:
+            check_plain(info)
+            return fd
+    except (OSError, Trouble):
         os.close(fd)
         raise
-    if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
+    # Replaced since it was opened: the file that counts is the next one.
+    os.close(fd)
+    return open_accounts(path, flags)
+
+
+def open_at_rest(path: str) -> int:
+    """Open the accounts file for reading once nobody writes to it; until it is closed nobody else will begin to.
+
+    Half of somebody's file must not pass for all of it, and what we add to it would be written over.
+    """
+    fd = open_accounts(path, os.O_RDONLY)
+    if not lease(fd, fcntl.F_RDLCK, WRITER_PATIENCE):
         os.close(fd)
-        raise Trouble("unsafe_file", "not a regular file with exactly one link")
+        raise Trouble("busy", "see with `fuser` who")
     return fd
+
+
+def check_plain(info: os.stat_result) -> None:
+    if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
+        raise Trouble("unsafe_file", "not a regular file with exactly one link")
+
+
+def check_name(path: str, fd: int) -> None:
+    """Check that a path leads to an open file: an editor that saves by rename leaves one that nobody reads."""
+    ours = os.fstat(fd)
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        raise Trouble("changed", "the accounts file was taken away") from None
+    if not os.path.samestat(there, ours):
+        raise Trouble("changed", "another file took the place of the accounts file")
+
+
+def check_untouched(path: str, fd: int, before: bytes) -> None:
+    """Check that an open file has a name still, that nobody has it open for writing, and that it is as it was."""
+    if not lease(fd, fcntl.F_RDLCK, WRITER_PATIENCE) or read_all(fd) != before:
+        raise Trouble("changed", "somebody else wrote to the accounts file")
+    check_name(path, fd)
 
 
 def read_all(fd: int) -> bytes:
@@ -234,17 +275,75 @@ def pwrite_all(fd: int, data: bytes, offset: int) -> None:
         offset += written
 
 
+def libc() -> ctypes.CDLL:
+    # Python's own C library: looking for one by name would start programs, under the lock.
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def reserve(fd: int, offset: int, length: int) -> None:
     """Make sure that an append can't run out of space half way, without changing the size readers see."""
-    # Python's own C library: looking for one by name would start programs, under the lock.
-    libc = ctypes.CDLL(None, use_errno=True)
     # Where a plain offset has 32 bits, the call that takes 64 has a name of its own; not every library knows it.
-    fallocate = getattr(libc, "fallocate64", None) or libc.fallocate
+    fallocate = getattr(libc(), "fallocate64", None) or libc().fallocate
     fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
     if fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, length) != 0:
         code = ctypes.get_errno()
         if code not in (errno.EOPNOTSUPP, errno.ENOSYS):
             raise trouble_of(OSError(code, ""), "reserving space")
+
+
+def exchange(one: str, other: str) -> bool:
+    """Let two files change names in one step; False where the system or the file system can't do that."""
+    call = getattr(libc(), "renameat2", None)
+    if call is None:
+        return False
+    if call(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) != 0:
+        code = ctypes.get_errno()
+        if code not in (errno.ENOSYS, errno.EINVAL):
+            raise OSError(code, os.strerror(code))
+        return False
+    return True
+
+
+def lease(fd: int, kind: int, patience: float) -> bool:
+    """Take a lease on an open file: who wants to open it in a way that the lease forbids waits until we close it.
+
+    False if others have it open all that time (in seconds). True also where the system grants us none, which it does
+    only to the owner of a file on a local file system: then the checks beside every write are all there is.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            # The signal that tells us of somebody waiting would end us if it were the usual one.
+            fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, kind)
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                return True
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.002)
+        else:
+            return True
+
+
+def append(fd: int, data: bytes, planned: int) -> None:
+    """Append at the end, wherever that is by now; Trouble if it is not where it was planned.
+
+    Only the kernel knows the end at the moment of the write, and whoever appended before us keeps what he wrote.
+    """
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_APPEND)
+    try:
+        in_place = True
+        while data:
+            written = os.write(fd, data)
+            in_place = in_place and os.lseek(fd, 0, os.SEEK_CUR) == planned + written
+            planned += written
+            data = data[written:]
+    finally:
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+    if not in_place:
+        raise Trouble("changed", "somebody else appended to the accounts file")
 
 
 def decode_ops(rows: List[Any]) -> List[Op]:
@@ -333,6 +432,36 @@ def records_in(fd: int, groups: List[List[Op]], width: int) -> List[Any]:
         new = appended[max(0, start - size) : max(0, end - size)]
         found.append([start, to_text(there + new)])
     return found
+
+
+class Standing:
+    """The records that a plan changes, as they must stand at every moment of it if nobody else writes."""
+
+    def __init__(self, fd: int, records: List[Any]) -> None:
+        self.fd = fd
+        self.starts: List[int] = [int(start) for start, _ in records]
+        self.images: List[bytearray] = [bytearray(to_bytes(before)) for _, before in records]
+
+    def carry_out(self, op: Op) -> None:
+        """Do one write of the plan; Trouble if its record is not as the writes before it left it."""
+        offset, old, new = op
+        if not old:
+            append(self.fd, new, offset)
+            return
+        place = bisect.bisect_right(self.starts, offset) - 1
+        self.check(place)
+        pwrite_all(self.fd, new, offset)
+        at = offset - self.starts[place]
+        self.images[place][at : at + len(new)] = new
+
+    def check(self, place: int) -> None:
+        image = bytes(self.images[place])
+        if os.pread(self.fd, len(image), self.starts[place]) != image:
+            raise Trouble("changed", "somebody else wrote to the accounts file")
+
+    def check_all(self) -> None:
+        for place in range(len(self.starts)):
+            self.check(place)
 
 
 def verify(fd: int, recovered: Optional[bytes], groups: List[List[Op]]) -> None:
@@ -526,7 +655,10 @@ class Helper:
         """The accounts file as it will stand once a pending batch is completed."""
         lock = self.locked()
         try:
-            fd = open_accounts(self.accounts, os.O_RDONLY)
+            with contextlib.suppress(FileNotFoundError):
+                # What a replacement left that was cut short: it holds everybody's passwords.
+                os.unlink(self.other_name())
+            fd = open_at_rest(self.accounts)
             try:
                 # Taken first: a change while we read must not pass for what was read.
                 sign = signature(os.fstat(fd))
@@ -567,7 +699,7 @@ class Helper:
         """Write what the batch asks for; True if the file was opened for writing and closed."""
         entry = self.journal.newest()
         self.check_token(entry, request["token"])
-        fd = open_accounts(self.accounts, os.O_RDONLY)
+        fd = open_at_rest(self.accounts)
         try:
             sign = signature(os.fstat(fd))
             if entry["batch"] == request["batch"] and entry["state"] == "applied":
@@ -605,9 +737,14 @@ class Helper:
         self.journal.forget_older(settled)
 
     def write(self, request: Json, entry: Json, todo: List[List[Op]], records: List[Any], sign: List[int]) -> List[int]:
-        """Journal, write every group in order, sync, close once; the close is what MultiCS waits for."""
+        """Journal, write every group in order, sync, close once; the close is what MultiCS waits for.
+
+        Whoever writes at the same moment keeps what he wrote, and we answer `changed`. The journal then stays pending:
+        recovery does the rest where a record still stands as we left it, and leaves alone what stands otherwise.
+        """
         fd = open_accounts(self.accounts, os.O_RDWR)
         try:
+            lease(fd, fcntl.F_WRLCK, READER_PATIENCE)
             if signature(os.fstat(fd)) != sign:
                 raise Trouble("changed", "the accounts file was changed by somebody else")
             appended = sum(len(new) for group in todo for _, old, new in group if not old)
@@ -628,19 +765,24 @@ class Helper:
             except OSError as error:
                 raise trouble_of(error, "journal in state_dir") from None
             try:
+                standing = Standing(fd, records)
                 for number, group in enumerate(todo):
                     if number:
                         # A reader that saw the next group must have had time to finish reading the one before.
                         time.sleep(SETTLE_SECONDS)
-                    for offset, _, new in group:
-                        pwrite_all(fd, new, offset)
+                    for op in group:
+                        standing.carry_out(op)
                 os.fdatasync(fd)
                 # Taken before the close: what somebody else writes after us must not pass for ours.
                 sign = signature(os.fstat(fd))
+                standing.check_all()
+                check_name(self.accounts, fd)
             except OSError as error:
                 raise trouble_of(error, "writing the accounts file") from None
         finally:
             os.close(fd)
+            if self.close_triggers:
+                self.note_trigger()
         self.settle(pending, request["token"], request["batch"])
         return sign
 
@@ -652,25 +794,29 @@ class Helper:
             self.check_token(entry, request["token"])
             fd = open_accounts(self.accounts, os.O_RDONLY)
             try:
-                info = os.fstat(fd)
                 current = read_all(fd)
-            finally:
-                os.close(fd)
-            if signature(info) != request["signature"] or undone_groups(entry, current):
-                raise Trouble("changed", "the accounts file is not the one that was read")
-            self.settle(entry, request["token"], "")
-            try:
-                self.put_in_place(info, zlib.decompress(to_bytes(request["body"])))
+                # Taken last: what somebody appended while we read must not pass for what was laid out anew.
+                info = os.fstat(fd)
+                if signature(info) != request["signature"] or undone_groups(entry, current):
+                    raise Trouble("changed", "the accounts file is not the one that was read")
+                self.settle(entry, request["token"], "")
+                fresh = self.new_file(info, zlib.decompress(to_bytes(request["body"])))
+                self.put_in_place(fd, info, fresh, current)
             except OSError as error:
                 raise trouble_of(error, "replacing the accounts file") from None
+            finally:
+                os.close(fd)
             return {"signature": signature(os.stat(self.accounts, follow_symlinks=False))}
         finally:
             os.close(lock)
 
-    def put_in_place(self, info: os.stat_result, content: bytes) -> None:
-        """Write a new file beside the old one, with its owner and mode, and let it take the name."""
+    def other_name(self) -> str:
         folder, name = os.path.split(self.accounts)
-        fresh = os.path.join(folder, "." + name + ".twinline")
+        return os.path.join(folder, "." + name + ".twinline")
+
+    def new_file(self, info: os.stat_result, content: bytes) -> str:
+        """Write a new file beside the old one, with its owner and mode; returns its path."""
+        fresh = self.other_name()
         try:
             out = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
@@ -683,18 +829,37 @@ class Helper:
                 os.fsync(out)
             finally:
                 os.close(out)
-            os.rename(fresh, self.accounts)
         except OSError:
             # It holds everybody's passwords, and may be half of a full disk.
             with contextlib.suppress(OSError):
                 os.unlink(fresh)
             raise
-        sync_folder(folder)
+        return fresh
+
+    def put_in_place(self, fd: int, info: os.stat_result, fresh: str, before: bytes) -> None:
+        """Let the new file take the name, unless somebody wrote to the old one (open as `fd`) or replaced it meanwhile.
+
+        The two change names, so that what somebody wrote at the last moment can still be seen and brought back.
+        """
+        try:
+            if exchange(fresh, self.accounts):
+                try:
+                    check_untouched(fresh, fd, before)
+                except Trouble:
+                    exchange(fresh, self.accounts)
+                    raise
+            else:
+                if signature(os.stat(self.accounts, follow_symlinks=False)) != signature(info):
+                    raise Trouble("changed", "the accounts file was changed by somebody else")
+                os.rename(fresh, self.accounts)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh)
+        sync_folder(os.path.dirname(self.accounts))
 
     def pull_trigger(self, trigger: Optional[Json], edited: bool) -> bool:
         """Ask the daemon to reload, in the way that it understands; a request is not yet a fact."""
         if edited and self.close_triggers:
-            self.note_trigger()
             return True
         if trigger is None:
             return False
@@ -821,11 +986,13 @@ class Helper:
         return pages, trouble
 
     def probe(self, request: Json) -> Json:
-        """Look again, after another trigger if the window allows one."""
+        """Look again, after another trigger if the window allows one; with a `signature`, only at the file it is of."""
         lock = self.locked()
         try:
             entry = self.journal.newest()
             self.check_token(entry, request["token"])
+            if "signature" in request and signature(self.look_at_file()) != request["signature"]:
+                raise Trouble("changed", "the accounts file was changed by somebody else")
             wait = self.wait_ms()
             if wait and request["trigger"] is not None:
                 return {"wait_ms": wait}
@@ -892,6 +1059,15 @@ class Helper:
 
     # -- looking around
 
+    def look_at_file(self) -> os.stat_result:
+        """The accounts file without opening it: an open could be refused in the moment of somebody's edit."""
+        try:
+            info = os.stat(self.accounts, follow_symlinks=False)
+        except OSError as error:
+            raise trouble_of(error, "accounts file") from None
+        check_plain(info)
+        return info
+
     def scan(self, request: Json) -> Json:
         """Every match of a pattern in one of the daemon's pages, for counting and comparing account names."""
         try:
@@ -929,11 +1105,7 @@ class Helper:
 
     def inspect(self, request: Json) -> Json:
         """Facts about the file, its folder and this account; with `around`, about everything beside them too."""
-        fd = open_accounts(self.accounts, os.O_RDONLY)
-        try:
-            info = os.fstat(fd)
-        finally:
-            os.close(fd)
+        info = self.look_at_file()
         space = os.statvfs(os.path.dirname(self.accounts) or "/")
         around = look_around(self, info, request["around"]) if "around" in request else {}
         return {

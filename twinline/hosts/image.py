@@ -107,16 +107,12 @@ class Image:
         )
 
     def _gap(self) -> bytes:
-        """What has to stand between the end of the file and the next slot."""
-        size = len(self.data)
-        width = self.daemon.width
-        last_line = bytes(self.data[self.data.rfind(b"\n", 0, size - 1) + 1 :]) if size else b""
-        begin = b"" if not size or last_line.endswith(b"\n") else b"\n"
-        missing = -(size + len(begin)) % width
-        if not missing and b"\\" in last_line:
-            # A backslash that ends somebody's last line, a comment behind it or not, would join our first record to it.
-            missing = width
-        return begin + (self.daemon.filler(missing) if missing else b"")
+        """What has to stand between the end of the file and the next slot: a newline, then a comment to the boundary.
+
+        Somebody's last line may have no end, or end in a backslash that joins the next one to it; and somebody may
+        append such a line in the very moment before we write.
+        """
+        return b"\n" + self.daemon.filler(-(len(self.data) + 2) % self.daemon.width + 1)
 
     def _plan_half(self, plan: Plan, half: Half) -> None:
         present = half.wanted is Wanted.PRESENT

@@ -317,13 +317,15 @@ class HostWriter:
             self._image = image
         else:
             self._scrub.clear()
-            answer = await self._ask(helper, "probe", batch.token, probes.values(), 0.0, trigger=False)
+            seen = {"signature": image.signature}
+            answer = await self._ask(helper, "probe", batch.token, probes.values(), 0.0, trigger=False, extra=seen)
         await self._take(answer, waiting, batch)
         for tried in range(PROOF_TRIES - 1):
             if tried >= self._tries_left(waiting, edited=edited):
                 break
             open_probes = [probes[line_id] for line_id in waiting]
-            answer = await self._ask(helper, "probe", batch.token, open_probes, deadline, trigger=True)
+            seen = {"signature": image.signature}
+            answer = await self._ask(helper, "probe", batch.token, open_probes, deadline, trigger=True, extra=seen)
             await self._take(answer, waiting, batch)
             deadline *= 2
         self._stubborn |= {line_id: half.revision for line_id, half in waiting.items()}
