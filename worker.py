@@ -27,6 +27,7 @@ from twinline.ledger.setup import sync_inventory
 from twinline.mail import SmtpTarget, SmtpUrlError
 from twinline.messages import ORDERS_QUEUE, host_queue
 from twinline.settings import Settings
+from twinline.visibility import register_search_attributes
 from workflows.block import Block
 from workflows.block_end import BlockEnd
 from workflows.change_password import ChangePassword
@@ -98,6 +99,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     inventory = load_inventory(settings.inventory)
     target = _smtp_target(settings)
     client = await connect_temporal(keys=keys)
+    await register_search_attributes(client)
     async with contextlib.AsyncExitStack() as stack:
         ledger = await Ledger.open(settings.database_url.get_secret_value(), keys=keys)
         stack.push_async_callback(ledger.close)

@@ -7,6 +7,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from twinline.errors import TwinlineError
 from twinline.hosts.errors import HostError
+from twinline.messages import Attention, HalfTrouble
 
 MAX_TEXT = 500
 
@@ -29,5 +30,12 @@ def translated() -> Generator[None]:
         ) from None
     except HostError as error:
         raise ApplicationError(
-            str(error)[:MAX_TEXT], error.hint, type=error.code, category=ApplicationErrorCategory.BENIGN
+            str(error)[:MAX_TEXT], _trouble(error), type=error.code, category=ApplicationErrorCategory.BENIGN
         ) from None
+
+
+def _trouble(error: HostError) -> HalfTrouble:
+    if not error.attention:
+        return HalfTrouble(hint=error.hint[:MAX_TEXT])
+    attention = Attention.LINE if error.of_one_line else Attention.HOST
+    return HalfTrouble(hint=error.hint[:MAX_TEXT], attention=attention)

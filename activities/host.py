@@ -32,7 +32,7 @@ class HostActivities:
         """Wait until the running daemon is seen to hold at least this revision of the line."""
         with translated():
             async with heartbeats():
-                proven = await _unless_shut_down(self._writer.bring(task.line_id, task.revision))
+                proven = await _unless_shut_down(self._writer.bring(task.line_id, task.revision, recheck=task.recheck))
         state = HalfState.APPLIED if proven.wanted is Wanted.PRESENT else HalfState.REMOVED
         return HalfProven(revision=proven.revision, state=state, proven_at=datetime.now(UTC))
 

@@ -7,12 +7,14 @@ from temporalio import activity
 
 from activities.errors import translated
 from twinline.errors import InvalidOrder
-from twinline.ledger import Ledger, orders, terms
+from twinline.ledger import Ledger, halves, orders, terms
 from twinline.mail import Address, AddressError, normalise_person, parse_address
 from twinline.messages import (
     BlockOrder,
     CloseOrder,
     EndGrant,
+    HalfAbandoned,
+    HalvesAsked,
     LateTrial,
     LateTrialMoved,
     NameOf,
@@ -48,6 +50,8 @@ class LedgerActivities:
             self.record_close,
             self.start_late_trial,
             self.end_grant,
+            self.retry_halves,
+            self.abandon_half,
             self.settle_order,
         ]
 
@@ -132,6 +136,27 @@ class LedgerActivities:
         with translated():
             async with self._ledger.write() as tx:
                 return await terms.end_grant(tx, question.term, now=question.at)
+
+    @activity.defn(name=NameOf.RETRY_HALVES)
+    async def retry_halves(self, asked: HalvesAsked) -> None:
+        """Note who wants a line's halves looked at now."""
+        with translated():
+            async with self._ledger.write() as tx:
+                await halves.retry_halves(tx, asked.line_id, actor=asked.actor, now=asked.at)
+
+    @activity.defn(name=NameOf.ABANDON_HALF)
+    async def abandon_half(self, given_up: HalfAbandoned) -> None:
+        """Give a half up, with who and why."""
+        with translated():
+            async with self._ledger.write() as tx:
+                await halves.abandon_half(
+                    tx,
+                    given_up.line_id,
+                    given_up.host,
+                    actor=given_up.actor,
+                    reason=given_up.reason,
+                    now=given_up.at,
+                )
 
     @activity.defn(name=NameOf.SETTLE_ORDER)
     async def settle_order(self, outcome: OrderOutcome) -> None:

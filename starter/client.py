@@ -7,24 +7,39 @@ import asyncio
 import contextlib
 from datetime import timedelta
 
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowQueryFailedError
+from temporalio.client import (
+    Client,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateHandle,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+    WorkflowUpdateStage,
+)
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
-from twinline.errors import ORDER_ERRORS, OrderConflict, TwinlineError, Unavailable
+from twinline.errors import ORDER_ERRORS, OrderConflict, TwinlineError, Unavailable, UnknownOrder
 from twinline.messages import (
     GRACE,
     ORDERS_QUEUE,
+    AbandonHalf,
+    HalfReceipt,
+    HalvesStatus,
     NameOf,
     Order,
     OrderKind,
     OrderStatus,
+    RetryNow,
     order_kind,
     order_workflow_id,
 )
 
 QUERY_TIMEOUT = timedelta(seconds=3)
+ACCEPTED_WITHIN = timedelta(seconds=5)
+"""How long a worker may take to take up a request before it counts as away."""
 
 _WORKFLOWS = {
     OrderKind.TRIAL: NameOf.TRIAL,
@@ -67,6 +82,66 @@ class Twinline:
             return await handle.query("progress", result_type=OrderStatus, rpc_timeout=QUERY_TIMEOUT)
         return None
 
+    async def outcome(self, workflow_id: str, *, patience: timedelta) -> OrderStatus | None:
+        """Wait at most `patience` for the end of an order that was placed before; as `progress` when it takes longer.
+
+        Raises the TwinlineError that refused it, and Unavailable.
+        """
+        handle: _Handle = self._client.get_workflow_handle(workflow_id, result_type=OrderStatus)
+        return await self._awaited(handle, patience)
+
+    async def retry_now(
+        self, workflow_id: str, *, actor: str = "cli", patience: timedelta = GRACE
+    ) -> tuple[HalfReceipt, ...] | None:
+        """Have a workflow (an order's or a Term's) try its halves now, and wait at most `patience` for that.
+
+        Gives the halves after the try, or None when they were still being tried. Raises NothingToRetry, UnknownOrder
+        (no such workflow is running) and Unavailable (Temporal or its worker does not answer).
+        """
+        return await self._update(workflow_id, NameOf.UPDATE_RETRY, RetryNow(actor=actor), patience)
+
+    async def abandon_half(
+        self, workflow_id: str, *, host: str, reason: str, actor: str = "cli", patience: timedelta = GRACE
+    ) -> tuple[HalfReceipt, ...] | None:
+        """Give one half of a workflow up for good, as far as this order is concerned; doing it again changes nothing.
+
+        Raises as `retry_now` does, and UnknownHalf.
+        """
+        asked = AbandonHalf(host=host, reason=reason, actor=actor)
+        return await self._update(workflow_id, NameOf.UPDATE_ABANDON, asked, patience)
+
+    async def _update(
+        self, workflow_id: str, update: str, asked: RetryNow | AbandonHalf, patience: timedelta
+    ) -> tuple[HalfReceipt, ...] | None:
+        handle = self._client.get_workflow_handle(workflow_id)
+        try:
+            # Accepted means that a worker has taken it; from then on it happens, whether somebody waits or not.
+            async with asyncio.timeout(max(patience, ACCEPTED_WITHIN).total_seconds()):
+                accepted = await handle.start_update(  # pyright: ignore[reportUnknownMemberType] - the SDK's own
+                    update, asked, wait_for_stage=WorkflowUpdateStage.ACCEPTED, result_type=HalvesStatus
+                )
+        except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
+            raise _no_worker() from None
+        except WorkflowUpdateFailedError as error:
+            raise _refusal(error) from None
+        except RPCError as error:
+            raise _unanswered(error) from None
+        return await self._answer(accepted, patience)
+
+    @staticmethod
+    async def _answer(
+        accepted: WorkflowUpdateHandle[HalvesStatus], patience: timedelta
+    ) -> tuple[HalfReceipt, ...] | None:
+        try:
+            async with asyncio.timeout(patience.total_seconds()):
+                return (await accepted.result()).halves
+        except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
+            return None
+        except WorkflowUpdateFailedError as error:
+            raise _refusal(error) from None
+        except RPCError as error:
+            raise _unanswered(error) from None
+
     async def _start(self, order: Order) -> _Handle:
         workflow_id = order_workflow_id(order)
         kind = order_kind(order)
@@ -87,12 +162,15 @@ class Twinline:
             raise _unavailable(error) from None
 
     async def _outcome(self, handle: _Handle, order: Order, patience: timedelta) -> OrderStatus:
+        status = await self._awaited(handle, patience)
+        return status or OrderStatus(fingerprint=order.fingerprint(), done=False)
+
+    async def _awaited(self, handle: _Handle, patience: timedelta) -> OrderStatus | None:
         try:
             async with asyncio.timeout(patience.total_seconds()):
                 return await handle.result()
         except TimeoutError:
-            status = await self.progress(handle.id)
-            return status or OrderStatus(fingerprint=order.fingerprint(), done=False)
+            return await self.progress(handle.id)
         except WorkflowFailureError as error:
             raise _refusal(error) from None
         except RPCError as error:
@@ -110,18 +188,34 @@ def _reuse_policy(kind: OrderKind) -> WorkflowIDReusePolicy:
     return WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
 
 
-def _refusal(error: WorkflowFailureError) -> TwinlineError:
+def _refusal(error: WorkflowFailureError | WorkflowUpdateFailedError) -> TwinlineError:
     """The error of the house that a failed order stands for."""
     cause: BaseException | None = error.cause
     while cause is not None and not isinstance(cause, ApplicationError):
         cause = cause.__cause__
     if cause is None or cause.type not in ORDER_ERRORS:
         return Unavailable(
-            f"the order ended without a receipt ({type(error.cause).__name__})",
-            hint="Look at the workflow in the Temporal UI; placing the same order again continues it.",
+            f"the workflow ended or answered in a way that was not foreseen ({type(error.cause).__name__})",
+            hint="Look at it in the Temporal UI; placing the same order again continues it.",
         )
     hint = str(cause.details[0]) if cause.details else ""
     return ORDER_ERRORS[cause.type](cause.message, hint=hint)
+
+
+def _unanswered(error: RPCError) -> TwinlineError:
+    if error.status is not RPCStatusCode.NOT_FOUND:
+        return _unavailable(error)
+    return UnknownOrder(
+        "no such workflow is running",
+        hint="`twinline order show ID` tells what became of it; what is done needs no retry.",
+    )
+
+
+def _no_worker() -> Unavailable:
+    return Unavailable(
+        "no worker has taken the request yet",
+        hint="Start `twinline worker`, then ask again; nothing is lost meanwhile.",
+    )
 
 
 def _unavailable(error: RPCError) -> Unavailable:

@@ -70,6 +70,16 @@ class UnknownBlock(TwinlineError):
     category = Category.NOT_FOUND
 
 
+class UnknownHalf(TwinlineError):
+    """The order has no half on that host."""
+
+    category = Category.NOT_FOUND
+
+
+class NothingToRetry(TwinlineError):
+    """No half of the order is waiting: each is proven or given up, or it is not driven yet."""
+
+
 class TrialAlreadyUsed(TwinlineError):
     """The person behind the address had a trial before."""
 
@@ -108,6 +118,8 @@ ORDER_ERRORS: dict[str, type[TwinlineError]] = {
         UnknownLine,
         UnknownOrder,
         UnknownBlock,
+        UnknownHalf,
+        NothingToRetry,
         TrialAlreadyUsed,
         OrderConflict,
         LineClosed,

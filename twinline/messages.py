@@ -32,6 +32,8 @@ OrderId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]
 RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Username = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{4,20}$")]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# Kept for ever beside the actor: no address may slip in.
+AbandonReason = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f@]+$")]
 EmailText = Annotated[str, StringConstraints(min_length=3, max_length=254, pattern=r"^[^\x00-\x20\x7f]+$")]
 Days = Annotated[int, Field(ge=1, le=3660)]
 
@@ -285,6 +287,22 @@ class HalfTask(Message):
     line_id: str
     host: str
     revision: int
+    recheck: bool = False
+    """A half that waits for a person is looked at only if that is due; otherwise it is tried in full."""
+
+
+class Attention(StrEnum):
+    """What a person has to look at before a half can go on: this line's record there, or the host itself."""
+
+    LINE = "line"
+    HOST = "host"
+
+
+class HalfTrouble(Message):
+    """What an error of a host tells the workflow beside its name and text."""
+
+    hint: str
+    attention: Attention | None = None
 
 
 class HalfProven(Message):
@@ -305,6 +323,53 @@ class HalfReceipt(Message):
     attempts: int
     last_error: str | None = None
     next_attempt: AwareDatetime | None = None
+
+
+class RetryNow(Message):
+    """Try the halves that are not proven now, whatever they wait for."""
+
+    actor: CallerName = "cli"
+
+
+class AbandonHalf(Message):
+    """Give a half up: the order ends without it; Reconcile repairs it when it can."""
+
+    host: str
+    reason: AbandonReason
+    actor: CallerName = "cli"
+
+
+class HalvesStatus(Message):
+    """Answer to `retry_now` and `abandon_half`: how the halves stand by now."""
+
+    halves: tuple[HalfReceipt, ...]
+
+
+class HalvesAsked(Message):
+    """For the ledger: somebody wants this line's halves looked at now."""
+
+    line_id: str
+    actor: str
+    at: AwareDatetime
+
+
+class HalfAbandoned(Message):
+    """For the ledger: somebody gave this half up."""
+
+    line_id: str
+    host: str
+    reason: str
+    actor: str
+    at: AwareDatetime
+
+
+class HalfSoFar(Message):
+    """A half on its way into the workflow's next run."""
+
+    receipt: HalfReceipt
+    attention: Attention | None
+    hint: str
+    waits_since: AwareDatetime | None
 
 
 # --- mail -------------------------------------------------------------------------------------------
@@ -395,6 +460,30 @@ class OrderStatus(Message):
     """None until the ledger has taken the order."""
 
 
+class OrderSoFar(Message, Generic[OrderT]):
+    """An order that goes on for so long that its history has to begin anew: what its next run must know."""
+
+    order: OrderT
+    recorded: Recorded
+    driven_since: AwareDatetime
+    seen_working: bool
+    """Whether a first half was proven once."""
+    halves: tuple[HalfSoFar, ...]
+    mail: MailReceipt | None
+    told: bool
+    """Whether the message that waits for the halves was sent."""
+    told_ready: tuple[str, ...]
+    """Which hosts it named as ready."""
+
+
+class TermSoFar(Message):
+    """The same for a Term whose end is still being carried out."""
+
+    start: TermStart
+    decision: TermDecision
+    halves: tuple[HalfSoFar, ...]
+
+
 class Refusal(Message):
     """An error on its way to the caller."""
 
@@ -439,6 +528,9 @@ class NameOf:
     TERM = "Term"
     BLOCK_END = "BlockEnd"
 
+    UPDATE_RETRY = "retry_now"
+    UPDATE_ABANDON = "abandon_half"
+
     RECORD_TRIAL = "record_trial"
     RECORD_PURCHASE = "record_purchase"
     RECORD_RENEWAL = "record_renewal"
@@ -448,6 +540,8 @@ class NameOf:
     RECORD_CLOSE = "record_close"
     START_LATE_TRIAL = "start_late_trial"
     END_GRANT = "end_grant"
+    RETRY_HALVES = "retry_halves"
+    ABANDON_HALF = "abandon_half"
     SETTLE_ORDER = "settle_order"
     BRING_HALF = "bring_half"
     STORE_MAIL = "store_mail"

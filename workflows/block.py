@@ -8,7 +8,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from workflows.order import LineOrder
 
 with workflow.unsafe.imports_passed_through():
-    from twinline.messages import BlockOrder, MailKind, NameOf, OrderStatus, block_end_workflow_id
+    from twinline.messages import BlockOrder, MailKind, NameOf, OrderSoFar, OrderStatus, block_end_workflow_id
 
 
 @workflow.defn(name=NameOf.BLOCK)
@@ -16,10 +16,11 @@ class Block(LineOrder):
     """One block from order to receipt."""
 
     @workflow.run
-    async def run(self, order: BlockOrder) -> OrderStatus:
+    async def run(self, start: BlockOrder | OrderSoFar[BlockOrder]) -> OrderStatus:
         """Record, drive both halves until the line is refused and its sessions are gone, send notice."""
+        order = self.begin(start)
         recorded = await self.take(NameOf.RECORD_BLOCK, order)
-        if order.until is not None:
+        if order.until is not None and not self.resumed:
             await self._keep_its_end(order)
         halves = self.drive_halves(recorded)
         await self.tell(MailKind.BLOCKED, recorded, halves)

@@ -5,7 +5,7 @@ from temporalio import workflow
 from workflows.order import LineOrder
 
 with workflow.unsafe.imports_passed_through():
-    from twinline.messages import MailKind, NameOf, OrderStatus, PasswordOrder
+    from twinline.messages import MailKind, NameOf, OrderSoFar, OrderStatus, PasswordOrder
 
 
 @workflow.defn(name=NameOf.CHANGE_PASSWORD)
@@ -13,8 +13,9 @@ class ChangePassword(LineOrder):
     """One change of a password from order to receipt."""
 
     @workflow.run
-    async def run(self, order: PasswordOrder) -> OrderStatus:
+    async def run(self, start: PasswordOrder | OrderSoFar[PasswordOrder]) -> OrderStatus:
         """Record, drive both halves, mail the new credentials once a server takes them."""
+        order = self.begin(start)
         recorded = await self.take(NameOf.RECORD_PASSWORD, order)
         halves = self.drive_halves(recorded)
         # Until then the old password works everywhere, and a mail with the new one would send the customer away.

@@ -5,7 +5,7 @@ from temporalio import workflow
 from workflows.order import LineOrder
 
 with workflow.unsafe.imports_passed_through():
-    from twinline.messages import CloseOrder, MailKind, NameOf, OrderStatus
+    from twinline.messages import CloseOrder, MailKind, NameOf, OrderSoFar, OrderStatus
 
 
 @workflow.defn(name=NameOf.CLOSE)
@@ -13,8 +13,9 @@ class Close(LineOrder):
     """One close from order to receipt."""
 
     @workflow.run
-    async def run(self, order: CloseOrder) -> OrderStatus:
+    async def run(self, start: CloseOrder | OrderSoFar[CloseOrder]) -> OrderStatus:
         """Record, drive both halves until the line is gone from them, tell the customer."""
+        order = self.begin(start)
         recorded = await self.take(NameOf.RECORD_CLOSE, order)
         halves = self.drive_halves(recorded)
         await self.tell(MailKind.CLOSED, recorded, halves)

@@ -1,9 +1,15 @@
-"""The halves of one line, each driven on its own host's queue with retries of its own."""
+"""The halves of one line, each driven on its own host's queue with retries of its own.
+
+A half that fails is tried again soon, with growing pauses. One whose error asks for a person (`Attention`) is only
+looked at every ten minutes, so that a repair is noticed even if nobody says so; `retry_now` tries it at once.
+"""
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final, NoReturn
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -11,21 +17,25 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from twinline.messages import (
+        Attention,
         HalfProven,
         HalfReceipt,
         HalfRef,
+        HalfSoFar,
         HalfState,
         HalfTask,
+        HalfTrouble,
         NameOf,
         host_queue,
     )
 
-ATTEMPT_TIMEOUT = timedelta(minutes=3)
-HEARTBEAT_TIMEOUT = timedelta(seconds=15)
-FIRST_PAUSE = timedelta(seconds=1)
-SHORT_CAP = timedelta(minutes=1)
-LONG_CAP = timedelta(minutes=5)
-ATTEMPTS_UNTIL_LONG_CAP = 30
+ATTEMPT_TIMEOUT: Final = timedelta(minutes=3)
+HEARTBEAT_TIMEOUT: Final = timedelta(seconds=15)
+FIRST_PAUSE: Final = timedelta(seconds=1)
+SHORT_CAP: Final = timedelta(minutes=1)
+LONG_CAP: Final = timedelta(minutes=5)
+ATTEMPTS_UNTIL_LONG_CAP: Final = 30
+LOOK_AGAIN: Final = timedelta(minutes=10)
 
 
 def pause_after(attempts: int) -> timedelta:
@@ -36,39 +46,115 @@ def pause_after(attempts: int) -> timedelta:
 
 
 @dataclass
-class _Half:
+class Half:
+    """One half as its workflow knows it."""
+
     ref: HalfRef
     state: HalfState = HalfState.PENDING
     revision: int = 0
     attempts: int = 0
     last_error: str | None = None
     next_attempt: datetime | None = None
+    attention: Attention | None = None
+    hint: str = ""
+    waits_since: datetime | None = None
+    """Since when it waits for a person."""
+    asked: bool = False
+    """Whether somebody wants it tried now, without any further pause."""
+    trying: bool = False
+    ended: int = 0
+    """Attempts of this run that came to an end."""
 
     @property
     def proven(self) -> bool:
+        """Whether its daemon was seen to hold the wanted revision."""
         return self.state in (HalfState.APPLIED, HalfState.REMOVED)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        return self.proven or self.state is HalfState.ABANDONED
+
+    def receipt(self) -> HalfReceipt:
+        """The half as a receipt shows it."""
+        return HalfReceipt(
+            host=self.ref.host,
+            protocol=self.ref.protocol,
+            state=self.state,
+            revision=self.revision,
+            attempts=self.attempts,
+            last_error=self.last_error,
+            next_attempt=self.next_attempt,
+        )
+
+    def so_far(self) -> HalfSoFar:
+        """What the workflow's next run must know of it."""
+        return HalfSoFar(receipt=self.receipt(), attention=self.attention, hint=self.hint, waits_since=self.waits_since)
+
+    @classmethod
+    def from_so_far(cls, so_far: HalfSoFar) -> "Half":
+        """The half as the run before left it."""
+        receipt = so_far.receipt
+        return cls(
+            ref=HalfRef(host=receipt.host, protocol=receipt.protocol),
+            state=receipt.state,
+            revision=receipt.revision,
+            attempts=receipt.attempts,
+            last_error=receipt.last_error,
+            next_attempt=receipt.next_attempt,
+            attention=so_far.attention,
+            hint=so_far.hint,
+            waits_since=so_far.waits_since,
+        )
 
 
 class Halves:
-    """Drives every half until the running daemon holds the wanted revision; one host never waits for another."""
+    """Drives every half until the running daemon holds the wanted revision; one host never waits for another.
 
-    def __init__(self, line_id: str, refs: tuple[HalfRef, ...], revision: int) -> None:
+    `changed` is called whenever a half stands differently; `begin_anew` when the workflow waits and its history has
+    grown long: it hands everything to a next run and does not return.
+    """
+
+    def __init__(
+        self,
+        line_id: str,
+        halves: Sequence[Half],
+        revision: int,
+        *,
+        changed: Callable[[], None],
+        begin_anew: Callable[[], NoReturn],
+    ) -> None:
         self._line_id = line_id
-        self._halves = [_Half(ref) for ref in refs]
+        self._halves = tuple(halves)
         self._revision = revision
-        self._tasks: list[asyncio.Task[None]] = []
+        self._changed = changed
+        self._begin_anew = begin_anew
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self) -> None:
         """Begin to drive all halves at once."""
-        self._tasks = [asyncio.create_task(self._drive(half)) for half in self._halves]
+        for half in self._halves:
+            self._start(half)
 
     def raise_to(self, revision: int) -> None:
-        """Want a later revision: proven halves start again, the others find it out by themselves."""
+        """Want a later revision: proven halves start again, those that wait are tried at once."""
         self._revision = max(self._revision, revision)
-        for number, half in enumerate(self._halves):
+        for half in self._halves:
             if half.proven and half.revision < self._revision:
                 half.state = HalfState.PENDING
-                self._tasks[number] = asyncio.create_task(self._drive(half))
+                self._start(half)
+            elif not half.over:
+                half.asked = True
+
+    @property
+    def line_id(self) -> str:
+        """The line whose halves these are."""
+        return self._line_id
+
+    @property
+    def all(self) -> Sequence[Half]:
+        """Every half, in the order of the receipt."""
+        return self._halves
 
     @property
     def any_proven(self) -> bool:
@@ -76,9 +162,9 @@ class Halves:
         return any(half.proven for half in self._halves)
 
     @property
-    def all_proven(self) -> bool:
-        """Whether every daemon holds what the ledger wants."""
-        return all(half.proven for half in self._halves)
+    def over(self) -> bool:
+        """Whether every half is proven or given up."""
+        return all(half.over for half in self._halves)
 
     def proven_hosts(self) -> tuple[str, ...]:
         """The hosts whose daemon was seen to hold the line, be it at an earlier revision than is wanted by now."""
@@ -86,52 +172,109 @@ class Halves:
 
     def receipts(self) -> tuple[HalfReceipt, ...]:
         """The halves as a receipt shows them."""
-        return tuple(
-            HalfReceipt(
-                host=half.ref.host,
-                protocol=half.ref.protocol,
-                state=half.state,
-                revision=half.revision,
-                attempts=half.attempts,
-                last_error=half.last_error,
-                next_attempt=half.next_attempt,
-            )
-            for half in self._halves
-        )
+        return tuple(half.receipt() for half in self._halves)
+
+    def so_far(self) -> tuple[HalfSoFar, ...]:
+        """What the workflow's next run must know."""
+        return tuple(half.so_far() for half in self._halves)
 
     async def wait(self, *, for_all: bool, patience: timedelta | None = None) -> bool:
-        """Wait until all (or any) halves are proven; False when patience ran out first."""
+        """Wait until all (or any) halves are proven or given up; False when patience ran out first."""
+
+        def reached() -> bool:
+            return self.over or (not for_all and self.any_proven)
+
+        if patience is None or patience > timedelta(0):
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(
+                    lambda: reached() or self._history_is_long(),
+                    timeout=patience,
+                    timeout_summary="waiting for halves",
+                )
+        if not reached() and self._history_is_long():
+            self._begin_anew()
+        return reached()
+
+    async def try_again(self) -> None:
+        """Try what is not over now, and wait until each has come to an end once more."""
+        open_halves = [half for half in self._halves if not half.over]
+        # An attempt that is under way may have looked before the repair, so it does not count.
+        target = {half.ref.host: half.ended + 1 + half.trying for half in open_halves}
+        for half in open_halves:
+            half.asked = True
+        await workflow.wait_condition(
+            lambda: all(half.over or half.ended >= target[half.ref.host] for half in open_halves)
+        )
+
+    def abandon(self, host: str) -> Half | None:
+        """Give a half up; None when there is nothing to give up by now."""
+        half = next((half for half in self._halves if half.ref.host == host and not half.over), None)
+        if half is not None:
+            half.state = HalfState.ABANDONED
+            half.next_attempt = None
+            self._changed()
+        return half
+
+    def _start(self, half: Half) -> None:
+        self._tasks[half.ref.host] = asyncio.create_task(self._drive(half))
+
+    async def _drive(self, half: Half) -> None:
+        await self._rest(half)
+        while half.revision < self._revision and half.state is not HalfState.ABANDONED:
+            await self._try(half)
+            await self._rest(half)
+
+    async def _try(self, half: Half) -> None:
+        recheck = half.attention is Attention.LINE and not half.asked
+        half.attempts += 1
+        half.next_attempt = None
+        half.asked, half.trying = False, True
+        try:
+            proven = await self._attempt(half, recheck=recheck)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            self._failed(half, error)
+        else:
+            half.revision = proven.revision
+            half.state = proven.state
+            half.last_error = half.attention = half.waits_since = None
+        half.trying = False
+        half.ended += 1
+        self._changed()
+
+    def _failed(self, half: Half, error: ActivityError) -> None:
+        half.last_error, trouble = _condition(error)
+        half.hint, half.attention = trouble.hint, trouble.attention
+        if half.attention is None:
+            half.waits_since = None
+        elif half.waits_since is None:
+            half.waits_since = workflow.now()
+        if half.state is HalfState.ABANDONED:
+            return
+        half.state = HalfState.FAILING
+        pause = LOOK_AGAIN if half.attention is not None else pause_after(half.attempts)
+        half.next_attempt = workflow.now() + pause
+
+    async def _rest(self, half: Half) -> None:
+        """Wait for the next attempt, or until somebody asks for it or gives the half up."""
+
+        def woken() -> bool:
+            return half.asked or half.over
+
+        if half.next_attempt is None or woken():
+            return
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
-                lambda: self.all_proven if for_all else self.any_proven,
-                timeout=patience,
-                timeout_summary="waiting for halves",
+                woken,
+                timeout=max(half.next_attempt - workflow.now(), timedelta(0)),
+                timeout_summary=f"next attempt on {half.ref.host}",
             )
-        return self.all_proven if for_all else self.any_proven
 
-    async def _drive(self, half: _Half) -> None:
-        while half.revision < self._revision:
-            half.attempts += 1
-            half.next_attempt = None
-            try:
-                proven = await self._attempt(half)
-            except ActivityError as error:
-                if is_cancelled_exception(error):
-                    raise
-                half.last_error = _condition(error)
-                half.state = HalfState.FAILING
-                pause = pause_after(half.attempts)
-                half.next_attempt = workflow.now() + pause
-                await workflow.sleep(pause, summary=f"next attempt on {half.ref.host}")
-            else:
-                half.revision = proven.revision
-                half.state = proven.state
-                half.last_error = None
-
-    async def _attempt(self, half: _Half) -> HalfProven:
+    async def _attempt(self, half: Half, *, recheck: bool) -> HalfProven:
         return await workflow.execute_activity(
             NameOf.BRING_HALF,
-            HalfTask(line_id=self._line_id, host=half.ref.host, revision=self._revision),
+            HalfTask(line_id=self._line_id, host=half.ref.host, revision=self._revision, recheck=recheck),
             task_queue=host_queue(half.ref.host),
             result_type=HalfProven,
             start_to_close_timeout=ATTEMPT_TIMEOUT,
@@ -141,10 +284,21 @@ class Halves:
             summary=f"{half.ref.host}: bring to revision {self._revision}",
         )
 
+    def _history_is_long(self) -> bool:
+        """Whether to begin a new run now: nothing is under way that it could not take over."""
+        return (
+            workflow.info().is_continue_as_new_suggested()
+            and not any(half.trying or half.asked for half in self._halves)
+            and workflow.all_handlers_finished()
+        )
 
-def _condition(error: ActivityError) -> str:
-    """The stable name of what failed, never its text."""
+
+def _condition(error: ActivityError) -> tuple[str, HalfTrouble]:
+    """The stable name of what failed, never its text, and what the host's error says beside it."""
     cause = error.cause
-    if isinstance(cause, ApplicationError) and cause.type:
-        return cause.type
-    return "WorkerLost"
+    if not isinstance(cause, ApplicationError) or not cause.type:
+        return "WorkerLost", HalfTrouble(hint="")
+    for detail in cause.details:
+        if isinstance(detail, dict):
+            return cause.type, HalfTrouble.model_validate(detail)
+    return cause.type, HalfTrouble(hint="")

@@ -1,17 +1,20 @@
 """What all orders share: into the ledger, the end made safe, the halves, the mail that is true, the receipt."""
 
 import contextlib
-from datetime import timedelta
-from typing import Any, TypeVar
+from datetime import datetime, timedelta
+from typing import NoReturn
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from workflows.driver import DrivesHalves
 from workflows.halves import HEARTBEAT_TIMEOUT, Halves
+from workflows.ledger import in_ledger
 
 with workflow.unsafe.imports_passed_through():
     from twinline.messages import (
+        HalfSoFar,
         MailChoice,
         MailKind,
         MailReceipt,
@@ -21,7 +24,9 @@ with workflow.unsafe.imports_passed_through():
         NameOf,
         Order,
         OrderOutcome,
+        OrderSoFar,
         OrderStatus,
+        OrderT,
         Receipt,
         Recorded,
         TakeOrder,
@@ -31,42 +36,27 @@ with workflow.unsafe.imports_passed_through():
         term_workflow_id,
     )
 
-LEDGER_TIMEOUT = timedelta(seconds=20)
-LEDGER_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=20))
 SECOND_CHANCE = timedelta(seconds=5)
 MAIL_TIMEOUT = timedelta(minutes=2)
 MAIL_RETRY = RetryPolicy(initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=10))
 
 
-T = TypeVar("T")
+class LineOrder(DrivesHalves):
+    """State and steps of one order; a workflow's `run` puts the steps in order.
 
-
-async def in_ledger(name: str, argument: Any, result: type[T], *, summary: str) -> T:
-    """One ledger transaction; waits for a ledger that is away, and raises what the ledger refuses."""
-    try:
-        return await workflow.execute_local_activity(
-            name,
-            argument,
-            result_type=result,
-            start_to_close_timeout=LEDGER_TIMEOUT,
-            retry_policy=LEDGER_RETRY,
-            summary=summary,
-        )
-    except ActivityError as error:
-        # The condition's own name has to be the outermost one: callers and retries go by it.
-        if isinstance(error.cause, ApplicationError):
-            raise error.cause from None
-        raise
-
-
-class LineOrder:
-    """State and steps of one order; a workflow's `run` puts the steps in order."""
+    Each step knows when a run before this one has done it already.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self._order: Order | None = None
+        self._taken_over: tuple[HalfSoFar, ...] = ()
         self._recorded: Recorded | None = None
-        self._halves: Halves | None = None
+        self._driven_since: datetime | None = None
+        self._seen_working = False
         self._mail: MailReceipt | None = None
+        self._told = False
+        self._told_ready: tuple[str, ...] = ()
         self._done = False
 
     @workflow.query
@@ -78,9 +68,20 @@ class LineOrder:
 
     # -- steps
 
+    def begin(self, start: OrderT | OrderSoFar[OrderT]) -> OrderT:
+        """Take up what an earlier run has done, if there was one; the order itself."""
+        if not isinstance(start, OrderSoFar):
+            self._order = start
+            return start
+        self._order, self._taken_over = start.order, start.halves
+        self._recorded, self._driven_since, self._mail = start.recorded, start.driven_since, start.mail
+        self._seen_working, self._told, self._told_ready = start.seen_working, start.told, start.told_ready
+        return start.order
+
     async def take(self, activity: str, order: Order) -> Recorded:
         """Record the order; from here on it survives everything."""
-        self._order = order
+        if self._recorded is not None:
+            return self._recorded
         info = workflow.info()
         taken = TakeOrder(order=order, at=info.start_time, workflow_id=info.workflow_id)
         self._recorded = await in_ledger(activity, taken, Recorded, summary="into the ledger")
@@ -88,7 +89,7 @@ class LineOrder:
 
     async def keep_the_end(self, recorded: Recorded) -> None:
         """Start the grant's Term before anything can fail, so that the end comes whatever follows."""
-        if recorded.grant_id is None:
+        if recorded.grant_id is None or self.resumed:
             return
         # The same order again, after Temporal forgot it, finds its Term already there.
         with contextlib.suppress(WorkflowAlreadyStartedError):
@@ -101,30 +102,38 @@ class LineOrder:
 
     def drive_halves(self, recorded: Recorded) -> Halves:
         """Start both halves; neither waits for the other."""
-        self._halves = Halves(recorded.line_id, recorded.halves, recorded.revision)
-        self._halves.start()
-        return self._halves
+        self._driven_since = self._driven_since or workflow.now()
+        return self.drive(recorded.line_id, recorded.halves, recorded.revision, self._taken_over)
 
     async def first_proof(self, recorded: Recorded, halves: Halves) -> bool:
-        """Wait for the first half, telling the customer after a while; whether it came inside the grace."""
-        grace = timedelta(seconds=recorded.grace_seconds)
-        if await halves.wait(for_all=False, patience=grace):
-            return True
-        notice = timedelta(seconds=recorded.delay_notice_seconds) - grace
-        if not await halves.wait(for_all=False, patience=notice):
+        """Wait for the first half, telling the customer after a while; whether it came late.
+
+        Nothing is late when all halves were given up: then there is no proof from which a time could count.
+        """
+        if self._seen_working:
+            return False
+        late = not await halves.wait(for_all=False, patience=self._left_of(recorded.grace_seconds))
+        if late and not await halves.wait(for_all=False, patience=self._left_of(recorded.delay_notice_seconds)):
             await self.send(MailKind.DELAYED, recorded)
             await halves.wait(for_all=False)
-        return False
+        self._seen_working = True
+        return late and halves.any_proven
 
-    async def tell(self, kind: MailKind, recorded: Recorded, halves: Halves) -> MailStored | None:
+    def _left_of(self, seconds: float) -> timedelta:
+        since = self._driven_since or workflow.now()
+        return since + timedelta(seconds=seconds) - workflow.now()
+
+    async def tell(self, kind: MailKind, recorded: Recorded, halves: Halves) -> None:
         """Send the message that is true now; it waits for both halves no longer than the grace allows."""
+        if self._told:
+            return
         await self._wait_for_both(recorded, halves)
-        return await self.send(kind, recorded)
+        await self.send(kind, recorded)
+        self._told = True
 
-    @staticmethod
-    async def _wait_for_both(recorded: Recorded, halves: Halves) -> None:
+    async def _wait_for_both(self, recorded: Recorded, halves: Halves) -> None:
         grace = timedelta(seconds=recorded.grace_seconds)
-        left = grace - (workflow.now() - workflow.info().start_time)
+        left = timedelta(0) if self.resumed else grace - (workflow.now() - workflow.info().start_time)
         # After an outage both hosts tend to come back together, and one mail says more than two.
         await halves.wait(for_all=True, patience=max(left, min(grace, SECOND_CHANCE)))
 
@@ -132,12 +141,15 @@ class LineOrder:
         self, recorded: Recorded, halves: Halves, *, kind: MailKind = MailKind.CREDENTIALS
     ) -> None:
         """Mail the credentials with both entries, and a second, short mail for a half that was not ready yet."""
-        await self._wait_for_both(recorded, halves)
-        ready = halves.proven_hosts()
-        told = await self.send(kind, recorded, hosts=ready)
+        if not self._told:
+            await self._wait_for_both(recorded, halves)
+            ready = halves.proven_hosts()
+            stored = await self.send(kind, recorded, hosts=ready)
+            self._told = True
+            self._told_ready = ready if stored is not None and stored.kind is kind else ()
         await halves.wait(for_all=True)
-        late = tuple(half.host for half in recorded.halves if half.host not in ready)
-        if late and told is not None and told.kind is kind:
+        late = tuple(host for host in halves.proven_hosts() if host not in self._told_ready)
+        if late and self._told_ready:
             await self.send(MailKind.SECOND_HALF, recorded, hosts=late)
 
     async def send(self, kind: MailKind, recorded: Recorded, *, hosts: tuple[str, ...] = ()) -> MailStored | None:
@@ -174,7 +186,29 @@ class LineOrder:
         if status.receipt is not None:
             outcome = OrderOutcome(order_id=recorded.order_id, receipt=status.receipt)
             await in_ledger(NameOf.SETTLE_ORDER, outcome, type(None), summary="keep the receipt")
+        await self.finish_handlers()
         return status
+
+    @property
+    def resumed(self) -> bool:
+        """Whether an earlier run has taken the order, and this one goes on with it."""
+        return bool(self._taken_over)
+
+    def begin_anew(self) -> NoReturn:
+        """Go on in a next run, whose history is short again; who waits for the result waits on."""
+        if self._order is None or self._recorded is None or self._halves is None or self._driven_since is None:
+            raise RuntimeError("an order that was not taken has nothing to hand on")
+        so_far = OrderSoFar(
+            order=self._order,
+            recorded=self._recorded,
+            driven_since=self._driven_since,
+            seen_working=self._seen_working,
+            halves=self._halves.so_far(),
+            mail=self._mail,
+            told=self._told,
+            told_ready=self._told_ready,
+        )
+        workflow.continue_as_new(so_far)
 
     # -- receipt
 

@@ -5,7 +5,7 @@ from temporalio import workflow
 from workflows.order import LineOrder
 
 with workflow.unsafe.imports_passed_through():
-    from twinline.messages import NameOf, OrderStatus, PurchaseOrder
+    from twinline.messages import NameOf, OrderSoFar, OrderStatus, PurchaseOrder
 
 
 @workflow.defn(name=NameOf.PURCHASE)
@@ -13,8 +13,9 @@ class Purchase(LineOrder):
     """One purchase from order to receipt."""
 
     @workflow.run
-    async def run(self, order: PurchaseOrder) -> OrderStatus:
+    async def run(self, start: PurchaseOrder | OrderSoFar[PurchaseOrder]) -> OrderStatus:
         """Record, keep the end, drive both halves, mail the credentials with both entries."""
+        order = self.begin(start)
         recorded = await self.take(NameOf.RECORD_PURCHASE, order)
         await self.keep_the_end(recorded)
         halves = self.drive_halves(recorded)

@@ -5,7 +5,7 @@ from temporalio import workflow
 from workflows.order import LineOrder
 
 with workflow.unsafe.imports_passed_through():
-    from twinline.messages import MailKind, NameOf, OrderStatus, RenewalOrder
+    from twinline.messages import MailKind, NameOf, OrderSoFar, OrderStatus, RenewalOrder
 
 
 @workflow.defn(name=NameOf.RENEWAL)
@@ -13,8 +13,9 @@ class Renewal(LineOrder):
     """One renewal from order to receipt."""
 
     @workflow.run
-    async def run(self, order: RenewalOrder) -> OrderStatus:
+    async def run(self, start: RenewalOrder | OrderSoFar[RenewalOrder]) -> OrderStatus:
         """Record, keep the new end, drive both halves, tell the customer until when."""
+        order = self.begin(start)
         recorded = await self.take(NameOf.RECORD_RENEWAL, order)
         await self.keep_the_end(recorded)
         halves = self.drive_halves(recorded)

@@ -3,13 +3,15 @@
 from temporalio import workflow
 
 from workflows.halves import Halves
-from workflows.order import LineOrder, in_ledger
+from workflows.ledger import in_ledger
+from workflows.order import LineOrder
 
 with workflow.unsafe.imports_passed_through():
     from twinline.messages import (
         LateTrial,
         LateTrialMoved,
         NameOf,
+        OrderSoFar,
         OrderStatus,
         Recorded,
         TrialOrder,
@@ -21,12 +23,13 @@ class Trial(LineOrder):
     """One trial from order to receipt."""
 
     @workflow.run
-    async def run(self, order: TrialOrder) -> OrderStatus:
+    async def run(self, start: TrialOrder | OrderSoFar[TrialOrder]) -> OrderStatus:
         """Record, keep the end, drive both halves, mail the credentials with both entries."""
+        order = self.begin(start)
         recorded = await self.take(NameOf.RECORD_TRIAL, order)
         await self.keep_the_end(recorded)
         halves = self.drive_halves(recorded)
-        if not await self.first_proof(recorded, halves):
+        if await self.first_proof(recorded, halves):
             recorded = await self._start_late(recorded, halves)
         await self.tell_credentials(recorded, halves)
         return await self.settle(recorded)

@@ -5,7 +5,7 @@ from temporalio import workflow
 from workflows.order import LineOrder
 
 with workflow.unsafe.imports_passed_through():
-    from twinline.messages import MailKind, NameOf, OrderStatus, UnblockOrder
+    from twinline.messages import MailKind, NameOf, OrderSoFar, OrderStatus, UnblockOrder
 
 
 @workflow.defn(name=NameOf.UNBLOCK)
@@ -13,8 +13,9 @@ class Unblock(LineOrder):
     """One unblock from order to receipt."""
 
     @workflow.run
-    async def run(self, order: UnblockOrder) -> OrderStatus:
+    async def run(self, start: UnblockOrder | OrderSoFar[UnblockOrder]) -> OrderStatus:
         """Record, drive both halves to what the ledger wants now, tell the customer how it stands."""
+        order = self.begin(start)
         recorded = await self.take(NameOf.RECORD_UNBLOCK, order)
         halves = self.drive_halves(recorded)
         await self.tell(MailKind.UNBLOCKED, recorded, halves)

@@ -1,10 +1,9 @@
 """What the name of a half's last error means, and what a person can do about it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from twinline.hosts.errors import HostError
+from twinline.hosts.errors import named
 
 
 @dataclass(frozen=True)
@@ -13,6 +12,8 @@ class Meaning:
 
     sentence: str
     hint: str
+    attention: bool = False
+    """Whether it goes on only after a person has acted."""
 
 
 _SENTENCES: Final = {
@@ -46,13 +47,7 @@ _OTHERS: Final = {
 
 def meaning(code: str) -> Meaning:
     """Explain the code that a receipt or the ledger shows as `last_error`."""
-    for kind in _kinds(HostError):
-        if kind.__name__ == code:
-            return Meaning(_SENTENCES[code], kind.hint)
+    kind = named(code)
+    if kind is not None:
+        return Meaning(_SENTENCES[code], kind.hint, kind.attention)
     return _OTHERS.get(code) or Meaning("it failed in a way that was not foreseen", "see the worker's log")
-
-
-def _kinds(base: type[HostError]) -> Iterator[type[HostError]]:
-    for kind in base.__subclasses__():
-        yield kind
-        yield from _kinds(kind)

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from starter.cli.context import Context
+from starter.cli.explain import meaning
 from starter.cli.receipts import PROVEN, halves_table
 from starter.cli.render import Exit, block_line, cells, moment, out, plain_table, say, show_json
 from twinline.errors import InvalidOrder
@@ -126,6 +127,12 @@ def _closing(view: LineView) -> str:
     given_up = [half.host for half in view.halves if half.state is HalfState.ABANDONED]
     if given_up:
         return f"Abandoned by an operator: {', '.join(given_up)}."
+    stuck = [half.host for half in view.halves if half.last_error is not None and meaning(half.last_error).attention]
+    if stuck:
+        return (
+            f"{', '.join(stuck)} waiting for a person: repair what is said above, then "
+            f"`twinline order retry --line {view.username}`."
+        )
     if behind:
         return f"{', '.join(behind)} still to be brought to revision {view.revision}; twinline keeps trying."
     proven = all(half.state in PROVEN for half in view.halves)

@@ -25,8 +25,12 @@ def exit_of(receipt: Receipt, *, done: bool) -> Exit:
 
 def show_command(receipt: Receipt) -> str:
     """The command that tells how far this order is."""
+    return _command("show", receipt)
+
+
+def _command(verb: str, receipt: Receipt) -> str:
     caller = receipt.workflow_id.split("/")[1]
-    words = ["twinline order show", receipt.order]
+    words = [f"twinline order {verb}", receipt.order]
     if receipt.kind in (OrderKind.BLOCK, OrderKind.UNBLOCK):
         words.append(f"--kind {receipt.kind} --line {receipt.username}")
     if caller != "cli":
@@ -75,11 +79,16 @@ def _trouble(half: HalfReceipt, *, now: datetime) -> Group:
     found = meaning(half.last_error)
     again = ""
     if half.next_attempt is not None:
-        again = f"; next attempt in {span((half.next_attempt - now).total_seconds())}"
+        what = "looked at again" if found.attention else "next attempt"
+        again = f"; {what} in {span((half.next_attempt - now).total_seconds())}"
     return Group(
         Text(f"{half.last_error}: {found.sentence}{again}"),
         Text(f"→ {found.hint}", style="dim"),
     )
+
+
+def _needs_a_person(half: HalfReceipt) -> bool:
+    return half.last_error is not None and meaning(half.last_error).attention
 
 
 def _halves_in_words(receipt: Receipt) -> str:
@@ -88,7 +97,9 @@ def _halves_in_words(receipt: Receipt) -> str:
     serve = [half.host for half in receipt.halves if half.state is HalfState.APPLIED]
     refuse = [half.host for half in receipt.halves if half.state is HalfState.REMOVED]
     given_up = [half.host for half in receipt.halves if half.state is HalfState.ABANDONED]
-    follow = [half.host for half in receipt.halves if half.state not in (*PROVEN, HalfState.ABANDONED)]
+    open_halves = [half for half in receipt.halves if half.state not in (*PROVEN, HalfState.ABANDONED)]
+    stuck = [half.host for half in open_halves if _needs_a_person(half)]
+    follow = [half.host for half in open_halves if not _needs_a_person(half)]
     everybody = _all_of(receipt.halves)
     if len(serve) == len(receipt.halves):
         return f"{everybody} serve the line"
@@ -101,6 +112,11 @@ def _halves_in_words(receipt: Receipt) -> str:
         f"{_listed(follow)} {_verb(follow, 'follow')}: twinline keeps trying, and `{show_command(receipt)}` tells "
         "how far it is"
         if follow
+        else "",
+        f"{_listed(stuck)} {_verb(stuck, 'wait')} for a person: repair what is said above, then "
+        f"`{_command('retry', receipt)}`, or give it up with "
+        f"`{_command('abandon', receipt)} --host {stuck[0]} --reason …`"
+        if stuck
         else "",
     ]
     return "; ".join(part for part in parts if part)

@@ -5,12 +5,21 @@ from typing import Annotated
 import typer
 
 from starter.cli import options
-from starter.cli.running import perform
+from starter.cli.running import confirm, perform
 from twinline.messages import OrderKind
 
 Kind = Annotated[OrderKind | None, typer.Option("--kind", help="Only orders of this kind.")]
 
-order_app = typer.Typer(help="Show orders.", no_args_is_help=True)
+WhichOrder = Annotated[
+    str | None, typer.Argument(metavar="ID", help="Your own id of the order, or the case of a block.")
+]
+OfLine = Annotated[
+    str | None,
+    typer.Option("--line", metavar="LINE", help="All that waits for this line; with ID: the line of a block."),
+]
+Actor = Annotated[str, typer.Option("--actor", metavar="NAME", help="Who asks, for the record.")]
+
+order_app = typer.Typer(help="Show orders, and help those on that wait for a person.", no_args_is_help=True)
 line_app = typer.Typer(help="Show lines.", no_args_is_help=True)
 
 
@@ -47,17 +56,98 @@ def list_orders(
     is_open: Annotated[
         bool | None, typer.Option("--open/--settled", help="Only orders that still go on, or only finished ones.")
     ] = None,
+    stuck: Annotated[bool, typer.Option("--stuck", help="Only what waits for a person, by half, with what to do.")] = (
+        False
+    ),
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="HOST", help="With --stuck: only what waits for this host.")
+    ] = None,
     limit: options.Limit = 100,
     cursor: options.Cursor = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """List orders, the newest first."""
+    """List orders, the newest first; with --stuck what waits for a person, the longest first.
+
+    Example: twinline order list --stuck --host os-eu1
+    """
+    if stuck and (kind, caller, is_open, cursor) != (None,) * 4:
+        raise typer.BadParameter("--stuck goes with --host, --line and --limit only")
+    if host is not None and not stuck:
+        raise typer.BadParameter("--host goes with --stuck")
+    if stuck:
+        from starter.cli.orders_stuck import list_stuck  # noqa: PLC0415 - the ledger would make help slow
+
+        perform(list_stuck(host=host, line=line, limit=limit, as_json=as_json), as_json=as_json)
     from starter.cli.orders_shown import list_orders  # noqa: PLC0415 - the ledger would make help slow
 
     settled = None if is_open is None else not is_open
     work = list_orders(
         kind=kind, line=line, caller=caller, settled=settled, limit=limit, cursor=cursor, as_json=as_json
     )
+    perform(work, as_json=as_json)
+
+
+@order_app.command("retry")
+def retry_order(
+    order: WhichOrder = None,
+    *,
+    kind: Kind = None,
+    line: OfLine = None,
+    all_stuck: Annotated[bool, typer.Option("--all-stuck", help="Everything that waits for a person.")] = False,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="HOST", help="With --all-stuck: only what waits for this host.")
+    ] = None,
+    caller: options.Caller = "cli",
+    actor: Actor = "cli",
+    timeout: options.Timeout = None,
+    no_wait: options.NoWait = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Try now what waits, once its cause is repaired: an order, all that waits for a line, or all that is stuck.
+
+    Examples: twinline order retry T-17 · twinline order retry --all-stuck --host os-eu1
+    """
+    from starter.cli.orders_asked import Chosen, retry  # noqa: PLC0415 - Temporal's SDK would make help slow
+    from starter.cli.orders_shown import OrderName  # noqa: PLC0415
+    from starter.cli.placing import Waiting  # noqa: PLC0415
+
+    name = None if order is None else OrderName(ref=order, caller=caller, kind=kind, line=line)
+    chosen = Chosen(name=name, line=line if order is None else None, all_stuck=all_stuck, host=host)
+    perform(retry(chosen, Waiting(timeout, no_wait), actor=actor, as_json=as_json), as_json=as_json)
+
+
+@order_app.command("abandon")
+def abandon_half(
+    order: WhichOrder = None,
+    *,
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="Whose half to give up.")],
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="One line, kept for ever; let it name no customer.")
+    ],
+    kind: Kind = None,
+    line: OfLine = None,
+    yes: options.Yes = False,
+    caller: options.Caller = "cli",
+    actor: Actor = "cli",
+    timeout: options.Timeout = None,
+    no_wait: options.NoWait = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Let an order end without one of its halves; it is repaired later if that can be done.
+
+    Example: twinline order abandon T-17 --host os-eu1 --reason "the box was sold"
+    """
+    which = order or line
+    if which is None:
+        raise typer.BadParameter("give the order's ID, or --line for all that waits for a line")
+    confirm(f"Give up the half on {host}, and let {which} end without it?", yes=yes)
+    from starter.cli.orders_asked import Chosen, abandon  # noqa: PLC0415 - Temporal's SDK would make help slow
+    from starter.cli.orders_shown import OrderName  # noqa: PLC0415
+    from starter.cli.placing import Waiting  # noqa: PLC0415
+
+    name = None if order is None else OrderName(ref=order, caller=caller, kind=kind, line=line)
+    chosen = Chosen(name=name, line=line if order is None else None)
+    work = abandon(chosen, Waiting(timeout, no_wait), host=host, reason=reason, actor=actor, as_json=as_json)
     perform(work, as_json=as_json)
 
 

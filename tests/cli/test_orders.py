@@ -204,7 +204,8 @@ async def test_wrong_keys_keep_a_line_waiting_and_say_what_to_correct(cli: Cli, 
         assert said.code == 5
         assert "HostLoginRefused: the host does not accept our SSH key" in said.out
         assert "HostKeyMismatch: the host shows another SSH host key" in said.out
-        assert "mc-eu1 and os-eu1 follow" in said.out
+        assert "mc-eu1 follows" in said.out
+        assert "os-eu1 waits for a person" in said.out
         checked = await cli("host", "check", "mc-eu1", "os-eu1", "--json")
         assert checked.code == 4
         failed = {(one["subject"], one["item"]): one["hint"] for one in checked.json if one["verdict"] == "fail"}
@@ -214,7 +215,7 @@ async def test_wrong_keys_keep_a_line_waiting_and_say_what_to_correct(cli: Cli, 
     finally:
         key.write_bytes(right)
         known_hosts.write_text("".join(trusted))
-    assert (await cli("renew", line, "--days", "1", "--order", "R-keys", "--timeout", "20")).code == 0
+    assert (await cli("order", "retry", "R-keys", "--timeout", "20")).code == 0
 
 
 async def test_a_missing_file_and_a_foreign_record_of_that_name_keep_a_line_waiting(
@@ -243,7 +244,7 @@ async def test_a_missing_file_and_a_foreign_record_of_that_name_keep_a_line_wait
     finally:
         aside.rename(missing)
         taken.write_bytes(ours)
-    again = await cli("renew", line, "--days", "1", "--order", "R-file", "--timeout", "20")
+    again = await cli("order", "retry", "R-file", "--timeout", "20")
     assert again.code == 0, again.out
 
 

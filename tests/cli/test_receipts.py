@@ -9,7 +9,7 @@ from starter.cli.explain import meaning
 from starter.cli.receipts import closing, exit_of, show_command, show_receipt
 from starter.cli.render import Exit, exit_for, moment, span
 from twinline import errors
-from twinline.hosts.errors import HostError
+from twinline.hosts.errors import HostError, kinds
 from twinline.messages import (
     BlockInfo,
     BlockOwner,
@@ -91,6 +91,14 @@ FOLLOWS = (
             "mc-eu1 serves the line; os-eu1 was abandoned; the mail was accepted.",
         ),
         (
+            receipt(second=FAILING, error="RecordConflict", caller="shop"),
+            GOES_ON,
+            Exit.GOING_ON,
+            "mc-eu1 serves the line; os-eu1 waits for a person: repair what is said above, then `twinline order retry "
+            "T-1 --caller shop`, or give it up with `twinline order abandon T-1 --caller shop --host os-eu1 --reason "
+            "…`; the mail was accepted.",
+        ),
+        (
             receipt(mail=MailState.REFUSED),
             DONE,
             Exit.GOING_ON,
@@ -135,21 +143,18 @@ def test_a_failing_half_is_explained_and_texts_from_outside_are_not_markup() -> 
     with console.capture() as printed:
         show_receipt(console, receipt(second=FAILING, error="NotProven", blocks=(ABUSE,)), done=False, now=NOW)
     text = printed.get()
-    assert "NotProven: written and reloaded, but the daemon does not show the change; next attempt in 20 s" in text
+    assert "NotProven: written and reloaded, but the daemon does not show the change; looked at again in 20 s" in text
     assert "look at the daemon's log" in text
     assert "[red]shared[/red]" in text
     assert "2031-05-08 12:00 UTC" in text
 
 
-def kinds(base: type[HostError]) -> list[type[HostError]]:
-    return [found for kind in base.__subclasses__() for found in (kind, *kinds(kind))]
-
-
-@pytest.mark.parametrize("kind", kinds(HostError))
+@pytest.mark.parametrize("kind", list(kinds()))
 def test_every_condition_of_a_host_has_a_sentence_and_its_hint(kind: type[HostError]) -> None:
     found = meaning(kind.__name__)
     assert found.sentence
     assert found.hint == kind.hint
+    assert found.attention == kind.attention
 
 
 def test_a_condition_that_nobody_foresaw_points_to_the_log() -> None:
@@ -165,7 +170,9 @@ def test_a_condition_that_nobody_foresaw_points_to_the_log() -> None:
         (errors.UnknownLine, 3),
         (errors.UnknownOrder, 3),
         (errors.UnknownBlock, 3),
+        (errors.UnknownHalf, 3),
         (errors.RegionFull, 4),
+        (errors.NothingToRetry, 4),
         (errors.TrialAlreadyUsed, 4),
         (errors.OrderConflict, 4),
         (errors.LineClosed, 4),

@@ -55,11 +55,14 @@ class DevServer:
 
 @asynccontextmanager
 async def dev_server(
-    *, search_attributes: Mapping[str, str] | None = None, database: Path | None = None
+    *,
+    search_attributes: Mapping[str, str] | None = None,
+    database: Path | None = None,
+    flags: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[DevServer]:
     """Run a server on a free port until the block ends; `search_attributes` maps a name to its type.
 
-    Without `database` it keeps everything in memory.
+    `flags` are further dynamic configuration. Without `database` it keeps everything in memory.
     """
     port = free_port()
     arguments = ["--ip", "127.0.0.1", "--port", str(port), "--headless", "--log-level", "error"]
@@ -67,7 +70,7 @@ async def dev_server(
         arguments += ["--db-filename", str(database)]
     for name, kind in (search_attributes or {}).items():
         arguments += ["--search-attribute", f"{name}={kind}"]
-    for key, value in FLAGS.items():
+    for key, value in {**FLAGS, **(flags or {})}.items():
         arguments += ["--dynamic-config-value", f"{key}={value}"]
     program = Path(sysconfig.get_path("scripts")) / "temporal"
     with TemporaryFile() as log:

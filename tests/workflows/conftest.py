@@ -45,4 +45,4 @@ async def house(session_house: House) -> AsyncIterator[House]:
     yield session_house
     session_house.mails.heal()
     for host in session_house.hosts.values():
-        host.down_for_attempts = 0
+        host.heal()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
+from typing import NoReturn
 
 from pydantic import SecretStr
 from temporalio.client import Client
@@ -14,7 +15,7 @@ from temporalio.testing import TimeSkipper
 
 from activities.host_ledger import LedgerOfHosts
 from starter.client import Twinline
-from twinline.hosts.errors import HostUnreachable
+from twinline.hosts.errors import HostError, HostUnreachable, named
 from twinline.hosts.ports import Half, Proven, Wanted
 from twinline.inventory import Inventory
 from twinline.keys import KeyRing
@@ -25,6 +26,7 @@ from twinline.mail import SmtpTarget
 from twinline.messages import Order, OrderStatus, Receipt
 from twinline.sandbox.mailcatcher import CaughtMail, MailCatcher
 from twinline.settings import Settings
+from twinline.visibility import register_search_attributes
 from worker import build_workers
 
 HOSTS = ("mc-eu1", "os-eu1")
@@ -69,24 +71,61 @@ class ObedientHost:
         self.host = host
         self.held: dict[str, Half] = {}
         self.attempts = 0
+        self.batches: list[set[str]] = []
+        """Whose lines each batch took."""
         self.down_for_attempts = 0
         """How many further attempts fail before the host is back."""
-        self._ledger = LedgerOfHosts(ledger)
+        self.trouble: HostError | None = None
+        """What is wrong with the host itself."""
+        self.refuses: dict[str, HostError] = {}
+        """What is wrong with one line's record, by username; a blocked line is always taken off."""
+        self.later = timedelta(0)
+        """How much later it is for this host's ledger than for this machine."""
+        self._ledger = LedgerOfHosts(ledger, clock=lambda: datetime.now(UTC) + self.later)
         self._turn = asyncio.Lock()
 
-    async def bring(self, line_id: str, revision: int) -> Proven:
+    def heal(self) -> None:
+        """Be up, and take everything."""
+        self.down_for_attempts, self.trouble = 0, None
+        self.refuses.clear()
+
+    async def bring(self, line_id: str, revision: int, *, recheck: bool = False) -> Proven:
         async with self._turn:
+            known = await self._known(line_id)
+            if known.revision >= revision:
+                return known
+            if known.attention is not None and not await self._ledger.ask_again(line_id, self.host, due_only=recheck):
+                raise _still(known.attention)
             self.attempts += 1
             if self.down_for_attempts > 0:
                 self.down_for_attempts -= 1
-                await self._ledger.report_failure(self.host, {line_id: revision}, "HostUnreachable")
-                raise HostUnreachable("no SSH connection")
-            batch = await self._ledger.open_batch(self.host, 1000)
-            for half in batch.halves:
-                self.held[half.username] = half
-            results = [Proven(half.line_id, half.revision, half.wanted) for half in batch.halves]
-            await self._ledger.close_batch(self.host, batch.token, results)
-            return (await self._ledger.proven(self.host, [line_id]))[line_id]
+                await self._fail(HostUnreachable("no SSH connection"), {line_id: revision})
+            if self.trouble is not None:
+                await self._fail(self.trouble, {line_id: revision})
+            await self._batch()
+            if (known := await self._known(line_id)).attention is not None:
+                raise _still(known.attention)
+            return known
+
+    async def _batch(self) -> None:
+        batch = await self._ledger.open_batch(self.host, 1000)
+        self.batches.append({half.username for half in batch.halves})
+        taken = [half for half in batch.halves if half.username not in self.refuses or half.wanted is Wanted.BLOCKED]
+        for half in taken:
+            self.held[half.username] = half
+        results = [Proven(half.line_id, half.revision, half.wanted) for half in taken]
+        await self._ledger.close_batch(self.host, batch.token, results)
+        for half in batch.halves:
+            if half not in taken:
+                error = self.refuses[half.username]
+                await self._ledger.report_failure(self.host, {half.line_id: half.revision}, error.code)
+
+    async def _known(self, line_id: str) -> Proven:
+        return (await self._ledger.proven(self.host, [line_id]))[line_id]
+
+    async def _fail(self, error: HostError, tried: dict[str, int]) -> NoReturn:
+        await self._ledger.report_failure(self.host, tried, error.code)
+        raise error
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -95,6 +134,12 @@ class ObedientHost:
         """Whether a customer of that name could log in."""
         half = self.held.get(username)
         return half is not None and half.wanted is Wanted.PRESENT
+
+
+def _still(code: str) -> HostError:
+    kind = named(code)
+    assert kind is not None
+    return kind("it waits for a person")
 
 
 @dataclass
@@ -154,6 +199,7 @@ async def run_house(
         ledger = await Ledger.open(url, keys=keys)
         stack.push_async_callback(ledger.close)
         await ledger.migrate()
+        await register_search_attributes(client)
         known = inventory()
         async with ledger.write() as tx:
             await sync_inventory(tx, known, now=datetime.now(UTC))

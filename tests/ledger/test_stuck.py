@@ -1,0 +1,91 @@
+"""Which halves wait for a person, and who waits for them."""
+
+from datetime import timedelta
+
+from tests.ledger.support import HOUR, Desk, Pairing
+from twinline.ledger.stuck import StuckHalf, stuck_halves, waiting_workflows
+from twinline.messages import HalfState, term_workflow_id
+
+MULTICS, OSCAM = "mc-eu1", "os-eu1"
+
+
+async def stuck(desk: Desk, *, host: str | None = None, username: str | None = None) -> tuple[StuckHalf, ...]:
+    async with desk.ledger.read() as tx:
+        return await stuck_halves(tx, host=host, username=username)
+
+
+async def waiting(desk: Desk, line_id: str) -> tuple[str, ...]:
+    async with desk.ledger.read() as tx:
+        return await waiting_workflows(tx, line_id)
+
+
+async def test_only_halves_that_wait_for_a_person_are_stuck(desk: Desk) -> None:
+    ann, bob = await desk.trial("ann@example.com"), await desk.trial("bob@example.com")
+    assert await stuck(desk) == ()
+    await desk.fail(MULTICS, bob.line_id)
+    await desk.stop(MULTICS, ann.line_id)
+    (one,) = await stuck(desk)
+    assert (one.username, one.host, one.reason, one.of_the_host) == (ann.username, MULTICS, "RecordConflict", False)
+    assert one.since == desk.now
+    assert [(order.order, order.kind, order.workflow_id) for order in one.orders] == [("o-1", "trial", "trial/cli/o-1")]
+    assert await stuck(desk, host=OSCAM) == await stuck(desk, username=bob.username) == ()
+    assert await stuck(desk, host=MULTICS, username=ann.username.upper()) == (one,)
+
+
+async def test_a_host_that_needs_a_person_stops_all_that_is_behind_there_until_a_batch_gets_through(desk: Desk) -> None:
+    await desk.sync(Pairing(name="eu1"), Pairing(name="us1", region="us"))
+    ann, bob = await desk.trial("ann@example.com"), await desk.trial("bob@example.com")
+    await desk.trial("cid@example.com", region="us")
+    await desk.fail(MULTICS, ann.line_id, code="HostKeyMismatch", host_asks=True)
+    found = await stuck(desk)
+    assert {(one.username, one.reason, one.of_the_host) for one in found} == {
+        (ann.username, "HostKeyMismatch", True),
+        (bob.username, "HostKeyMismatch", True),
+    }
+    await desk.prove(MULTICS)
+    assert await stuck(desk) == ()
+
+
+async def test_what_was_given_up_stays_on_the_list_until_it_is_repaired(desk: Desk) -> None:
+    ann = await desk.trial()
+    await desk.fail(OSCAM, ann.line_id)
+    await desk.abandon(OSCAM, ann.line_id)
+    (one,) = await stuck(desk)
+    assert (one.state, one.reason) == (HalfState.ABANDONED, "ConnectionLost")
+    await desk.prove(OSCAM)
+    assert await stuck(desk) == ()
+
+
+async def test_only_who_waits_for_that_half_is_named(desk: Desk) -> None:
+    ann = await desk.trial()
+    await desk.prove(MULTICS)
+    await desk.renew(ann.username)
+    await desk.stop(MULTICS, ann.line_id, revision=2)
+    await desk.stop(OSCAM, ann.line_id, revision=2)
+    multics, oscam = sorted(await stuck(desk), key=lambda one: one.host)
+    assert [order.order for order in multics.orders] == ["o-2"]
+    assert [order.order for order in oscam.orders] == ["o-1", "o-2"]
+    assert await waiting(desk, ann.line_id) == ("renewal/cli/o-2", "trial/cli/o-1")
+
+
+async def test_a_trial_that_starts_late_waits_for_its_later_revision(desk: Desk) -> None:
+    ann = await desk.trial()
+    desk.now += HOUR
+    await desk.prove(MULTICS)
+    await desk.start_late(ann)
+    await desk.stop(MULTICS, ann.line_id, revision=2)
+    (one,) = await stuck(desk)
+    assert [order.order for order in one.orders] == ["o-1"]
+
+
+async def test_an_end_is_carried_out_by_its_term(desk: Desk) -> None:
+    ann = await desk.trial()
+    for host in (MULTICS, OSCAM):
+        await desk.prove(host)
+    desk.now = ann.ends_at + timedelta(seconds=1)
+    await desk.end(ann)
+    await desk.stop(OSCAM, ann.line_id, revision=2)
+    (one,) = await stuck(desk)
+    assert ann.grant_id is not None
+    assert (one.orders, one.terms) == ((), (term_workflow_id(ann.line_id, ann.grant_id),))
+    assert await waiting(desk, ann.line_id) == one.terms

@@ -1,0 +1,126 @@
+"""Which halves wait for a person, and which workflows wait for them."""
+
+from collections.abc import Iterable, Sequence
+
+from pydantic import AwareDatetime
+from sqlmodel import col, or_, select
+
+from twinline.ledger import models
+from twinline.ledger.tx import ReadTx
+from twinline.messages import HalfState, Message, OrderKind, Protocol, Recorded, term_workflow_id
+
+
+class WaitingOrder(Message):
+    """An order that is not done because of a half."""
+
+    order: str
+    kind: OrderKind
+    caller: str
+    workflow_id: str
+
+
+class StuckHalf(Message):
+    """A half that goes on only after a person has acted: on its record, on its host, or because it was given up."""
+
+    host: str
+    protocol: Protocol
+    line_id: str
+    username: str
+    state: HalfState
+    reason: str | None
+    """The code of the error to look into; None for a half that was given up without one."""
+    of_the_host: bool
+    """Whether the host itself is the matter, and with it every half that is behind there."""
+    since: AwareDatetime | None
+    orders: tuple[WaitingOrder, ...]
+    terms: tuple[str, ...]
+    """Workflow ids of Terms that carry out an end."""
+
+
+async def stuck_halves(
+    tx: ReadTx, *, host: str | None = None, username: str | None = None, limit: int = 1000
+) -> tuple[StuckHalf, ...]:
+    """Halves that wait for a person, or were given up and not repaired since, those behind the longest first."""
+    half, row = models.Half, models.Host
+    asks = or_(col(half.attention).is_not(None), col(row.attention).is_not(None), half.state == HalfState.ABANDONED)
+    query = select(half, models.Line.username, row.attention).join(models.Line).join(row)
+    query = query.where(half.wanted > half.proven, asks)
+    if host is not None:
+        query = query.where(half.host == host)
+    if username is not None:
+        query = query.where(models.Line.username_casefold == username.casefold())
+    found = (
+        await tx.session.exec(query.order_by(col(half.behind_since), col(half.line_id), col(half.host)).limit(limit))
+    ).all()
+    waiting = await _waiting(tx, {one.line_id for one, _, _ in found})
+    return tuple(
+        StuckHalf(
+            host=one.host,
+            protocol=one.protocol,
+            line_id=one.line_id,
+            username=name,
+            state=one.state,
+            reason=one.attention or of_host or one.last_error,
+            of_the_host=one.attention is None and of_host is not None,
+            since=one.behind_since,
+            orders=waiting.orders(one),
+            terms=waiting.terms(one),
+        )
+        for one, name, of_host in found
+    )
+
+
+async def waiting_workflows(tx: ReadTx, line_id: str) -> tuple[str, ...]:
+    """The workflows that wait for a half of this line, for whatever reason; those that began first come first."""
+    query = select(models.Half).where(models.Half.line_id == line_id, models.Half.wanted > models.Half.proven)
+    behind = (await tx.session.exec(query)).all()
+    waiting = await _waiting(tx, {line_id})
+    found = [
+        workflow_id
+        for half in behind
+        for workflow_id in (*(order.workflow_id for order in waiting.orders(half)), *waiting.terms(half))
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+class _Waiting:
+    """Orders that are not settled, and Terms, by the revision that they wait for."""
+
+    def __init__(self, orders: Sequence[models.Order], grants: Sequence[models.Grant]) -> None:
+        self._orders = [(order, Recorded.model_validate_json(order.recorded).revision) for order in orders]
+        self._grants = grants
+        # A trial that starts late waits for a revision after the one that it was recorded with.
+        self._late = {grant.order_id for grant in grants if grant.started_late_at is not None}
+
+    def orders(self, half: models.Half) -> tuple[WaitingOrder, ...]:
+        return tuple(
+            WaitingOrder(
+                order=order.ref.partition("/")[0],
+                kind=order.kind,
+                caller=order.caller,
+                workflow_id=order.workflow_id,
+            )
+            for order, revision in self._orders
+            if order.line_id == half.line_id and (revision > half.proven or order.id in self._late)
+        )
+
+    def terms(self, half: models.Half) -> tuple[str, ...]:
+        return tuple(
+            term_workflow_id(grant.line_id, grant.id)
+            for grant in self._grants
+            if grant.line_id == half.line_id and grant.ending == "ended" and (grant.ended_revision or 0) > half.proven
+        )
+
+
+async def _waiting(tx: ReadTx, line_ids: Iterable[str]) -> _Waiting:
+    ids = list(line_ids)
+    orders: list[models.Order] = []
+    grants: list[models.Grant] = []
+    for start in range(0, len(ids), 500):
+        some = ids[start : start + 500]
+        order, grant = models.Order, models.Grant
+        open_orders = select(order).where(col(order.line_id).in_(some), col(order.settled_at).is_(None))
+        orders += await tx.session.exec(open_orders.order_by(col(order.created_at), col(order.id)))
+        of_lines = select(grant).where(col(grant.line_id).in_(some))
+        grants += await tx.session.exec(of_lines.order_by(col(grant.ended_at), col(grant.id)))
+    return _Waiting(orders, grants)
