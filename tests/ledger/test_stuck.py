@@ -59,6 +59,7 @@ async def test_what_was_given_up_stays_on_the_list_until_it_is_repaired(desk: De
 async def test_only_who_waits_for_that_half_is_named(desk: Desk) -> None:
     ann = await desk.trial()
     await desk.prove(MULTICS)
+    desk.now += HOUR
     await desk.renew(ann.username)
     await desk.stop(MULTICS, ann.line_id, revision=2)
     await desk.stop(OSCAM, ann.line_id, revision=2)
