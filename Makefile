@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RIVALS := .venv-bench
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS ?= 3
 
-.PHONY: demo dev test lint format soak bench lock
+.PHONY: demo dev test lint format soak bench bench-hosts lock
 
 demo: $(VENV)/run
 	@$(BIN)/twinline demo $(DEMO)
@@ -31,16 +32,21 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/dev
-	@sh tests/system-packages.sh
+bench: bench-hosts
 	$(BIN)/python -m benchmarks.spine
+
+bench-hosts: $(VENV)/dev $(RIVALS)/ready
+	@sh tests/system-packages.sh
+	$(BIN)/python -m benchmarks.hosts
 
 # Lock files name versions and hashes, and no index.
 lock: $(VENV)/dev
-	$(BIN)/uv pip compile $(LOCK) --group build -o requirements.lock pyproject.toml
-	$(BIN)/uv pip compile $(LOCK) --group build --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	$(BIN)/uv pip compile $(LOCK) --extra sandbox --group build -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile $(LOCK) --extra sandbox --group build --group dev -c requirements.lock \
+		-o requirements-dev.lock pyproject.toml
+	$(BIN)/uv pip compile $(LOCK) --group bench -c requirements-dev.lock -o requirements-bench.lock
 
-LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra sandbox
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -52,6 +58,13 @@ $(VENV)/run: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "installing twinline into $(VENV) …"
 	@$(PIP) --require-hashes -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Ansible and pyinfra, with which `make bench-hosts` compares us, and which nothing else needs.
+$(RIVALS)/ready: requirements-bench.lock | $(BIN)/python
+	@echo "installing what we are compared with into $(RIVALS) …"
+	@$(BIN)/python -m venv $(RIVALS)
+	@$(RIVALS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
 
 $(VENV)/dev: requirements-dev.lock $(VENV)/run | $(BIN)/python

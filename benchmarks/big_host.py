@@ -32,11 +32,7 @@ class Lines:
     """The lines of one host and what is proven of them; a ledger without a database."""
 
     def __init__(self, count: int, rng: random.Random) -> None:
-        letters = string.ascii_letters + string.digits
-        self._halves = [
-            _half(f"line{number:06d}", "".join(rng.choices(letters, k=16)), FIRST_END, revision=1)
-            for number in range(count)
-        ]
+        self._halves = [_half(f"line{number:06d}", _password(rng), FIRST_END, revision=1) for number in range(count)]
         self._places = {half.line_id: place for place, half in enumerate(self._halves)}
         self._proven = {half.line_id: Proven(half.line_id, 1, half.wanted) for half in self._halves}
         self._behind: dict[str, Half] = {}
@@ -58,6 +54,18 @@ class Lines:
             self._halves[place] = self._behind[half.line_id] = half
             renewed.append(half)
         return renewed
+
+    def add(self, count: int) -> list[Half]:
+        """Lines that were not there before."""
+        added: list[Half] = []
+        for place in range(len(self._halves), len(self._halves) + count):
+            half = _half(f"line{place:06d}", _password(self._rng), FIRST_END, revision=1)
+            self._halves.append(half)
+            self._places[half.line_id] = place
+            self._proven[half.line_id] = Proven(half.line_id, 0, half.wanted)
+            self._behind[half.line_id] = half
+            added.append(half)
+        return added
 
     async def open_batch(self, host: str, limit: int) -> Batch:
         """Everything that is behind."""
@@ -100,6 +108,10 @@ class Lines:
         """None: no line ends here."""
         del host, usernames
         return set()
+
+
+def _password(rng: random.Random) -> str:
+    return "".join(rng.choices(string.ascii_letters + string.digits, k=16))
 
 
 def _half(username: str, password: str, ends_at: datetime, *, revision: int) -> Half:

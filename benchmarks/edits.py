@@ -83,7 +83,7 @@ class _Proven:
 
 
 @dataclass
-class _EditOnly:
+class EditOnly:
     """A host without a daemon: plan and edit, and nothing to wait for."""
 
     big: BigHost
@@ -95,7 +95,7 @@ class _EditOnly:
     async def change(self, count: int) -> float:
         halves = self.big.lines.renew(count)
         begun = time.perf_counter()
-        await self._edit(halves)
+        await self.edit(halves)
         return time.perf_counter() - begun
 
     async def round_trip(self) -> float:
@@ -103,7 +103,7 @@ class _EditOnly:
         await self.helper.ask("inspect")
         return time.perf_counter() - begun
 
-    async def _edit(self, halves: Sequence[Half]) -> None:
+    async def edit(self, halves: Sequence[Half]) -> None:
         """What the writer does of a batch, with nothing to trigger and nothing to prove."""
         plan = self.image.plan(halves, ())
         token = self.big.lines.next_token()
@@ -124,7 +124,7 @@ class _EditOnly:
 
 
 @dataclass(frozen=True)
-class _Arrival:
+class Arrival:
     """What a worker does once per connection; seconds each."""
 
     connect: float
@@ -132,7 +132,8 @@ class _Arrival:
     understand: float
 
 
-async def _arrive(host: Host) -> tuple[_Arrival, Helper, Image]:
+async def arrive(host: Host) -> tuple[Arrival, Helper, Image]:
+    """Connect to a host, start the helper, and read the file; with what each of these took."""
     begun = time.perf_counter()
     helper = await helper_for(host)
     connected = time.perf_counter()
@@ -141,7 +142,7 @@ async def _arrive(host: Host) -> tuple[_Arrival, Helper, Image]:
     received = time.perf_counter()
     image = Image(daemon_for(host), data, answer["signature"], recover=answer["recover"])
     understood = time.perf_counter()
-    return _Arrival(connected - begun, received - connected, understood - received), helper, image
+    return Arrival(connected - begun, received - connected, understood - received), helper, image
 
 
 _ProvenKey = tuple[Protocol, int, ReloadCost]
@@ -154,8 +155,8 @@ class Edits:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._proven: dict[_ProvenKey, _Proven] = {}
-        self._edits: dict[_EditKey, _EditOnly] = {}
-        self._arrivals: dict[_EditKey, list[_Arrival]] = {}
+        self._edits: dict[_EditKey, EditOnly] = {}
+        self._arrivals: dict[_EditKey, list[Arrival]] = {}
         self._counts = (1, plan.many)
 
     async def open(self, stack: AsyncExitStack, folder: Path, sshd: Sshd) -> None:
@@ -195,16 +196,16 @@ class Edits:
         await host.change(1)
         self._proven[protocol, records, cost] = host
 
-    async def _open_edit(self, stack: AsyncExitStack, big: BigHost, protocol: Protocol, records: int) -> _EditOnly:
-        arrivals: list[_Arrival] = []
+    async def _open_edit(self, stack: AsyncExitStack, big: BigHost, protocol: Protocol, records: int) -> EditOnly:
+        arrivals: list[Arrival] = []
         for _ in range(self._plan.connect_times):
-            arrival, helper, image = await _arrive(big.host)
+            arrival, helper, image = await arrive(big.host)
             arrivals.append(arrival)
             await helper.close()
         self._arrivals[protocol, records] = arrivals
-        _, helper, image = await _arrive(big.host)
+        _, helper, image = await arrive(big.host)
         stack.push_async_callback(helper.close)
-        host = _EditOnly(big, helper, image)
+        host = EditOnly(big, helper, image)
         await host.change(1)
         return host
 

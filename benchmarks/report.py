@@ -10,8 +10,17 @@ from typing import Final
 
 from benchmarks.figures import Table
 
-BEGIN: Final = "<!-- figures: begin (written by `make bench`) -->"
-END: Final = "<!-- figures: end -->"
+
+@dataclass(frozen=True)
+class Markers:
+    """Two lines of the page between which one script writes."""
+
+    begin: str
+    end: str
+
+
+SPINE: Final = Markers("<!-- figures: begin (written by `make bench`) -->", "<!-- figures: end -->")
+HOSTS: Final = Markers("<!-- hosts: begin (written by `make bench-hosts`) -->", "<!-- hosts: end -->")
 
 
 @dataclass(frozen=True)
@@ -41,11 +50,11 @@ def page_part(run: Run, tables: Sequence[Table]) -> str:
     return "\n".join((run.described(), "", *(table.markdown() for table in tables)))
 
 
-def rewrite(page: Path, part: str) -> None:
+def rewrite(page: Path, part: str, markers: Markers) -> None:
     """Put the part between the page's markers; raises ValueError when they are not there once each, in order."""
     text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in after:
+    before, begin, rest = text.partition(markers.begin)
+    _, end, after = rest.partition(markers.end)
+    if not begin or not end or markers.begin in rest or markers.end in after:
         raise ValueError(f"{page.name} lacks the two markers between which the figures stand")
-    page.write_text(f"{before}{BEGIN}\n\n{part}\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{markers.begin}\n\n{part}\n{markers.end}{after}", encoding="utf-8")

@@ -19,7 +19,7 @@ from typing import Final
 from benchmarks import edits, purchases, trial
 from benchmarks.arena import run_arena
 from benchmarks.figures import Table
-from benchmarks.report import Run, page_part, rewrite
+from benchmarks.report import SPINE, Run, page_part, rewrite
 from tests.support.sshd import run_sshd
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -116,7 +116,7 @@ async def run(*, quick: bool) -> None:
     part = page_part(Run(datetime.now(UTC), seconds, SEED, load_before, os.getloadavg()[0]), tables)
     print(part)
     if not quick:
-        rewrite(PAGE, part)
+        rewrite(PAGE, part, SPINE)
         _say(f"docs/{PAGE.name} rewritten after {seconds:.0f} s")
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.figures import Sample, Table, count, milliseconds, ratio
-from benchmarks.report import BEGIN, END, Run, page_part, rewrite
+from benchmarks.report import HOSTS, SPINE, Run, page_part, rewrite
 
+BEGIN, END = SPINE.begin, SPINE.end
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 TITLES = (
     "An idle trial",
@@ -22,10 +23,23 @@ TITLES = (
 )
 
 
-async def test_the_smallest_run_gives_every_table_and_leaves_the_page_alone() -> None:
+HOSTS_TITLES = (
+    "Targets, at 1 ms one way",
+    "One change, 20 records, by latency",
+    "One change at 1 ms, by size of the file",
+    "Many changes in one go, 20 records, 1 ms",
+    "10 changes that wait at the same moment",
+    "What happens to the file, 20 records, 1 ms",
+)
+
+
+@pytest.mark.parametrize(("script", "titles"), [("spine", TITLES), ("hosts", HOSTS_TITLES)])
+async def test_the_smallest_run_gives_every_table_and_leaves_the_page_alone(
+    script: str, titles: tuple[str, ...]
+) -> None:
     before = PAGE.read_bytes()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.spine", "--quick", stdout=PIPE, stderr=PIPE, cwd=PAGE.parents[1]
+        sys.executable, "-m", f"benchmarks.{script}", "--quick", stdout=PIPE, stderr=PIPE, cwd=PAGE.parents[1]
     )
     try:
         output, complaints = await process.communicate()
@@ -36,7 +50,7 @@ async def test_the_smallest_run_gives_every_table_and_leaves_the_page_alone() ->
 
     assert process.returncode == 0, complaints.decode()
     shown = [line.removeprefix("### ") for line in output.decode().splitlines() if line.startswith("### ")]
-    assert shown == list(TITLES)
+    assert shown == list(titles)
     assert PAGE.read_bytes() == before
 
 
@@ -52,17 +66,17 @@ def test_a_sample_is_shown_as_median_and_spread() -> None:
 
 def test_only_what_stands_between_the_markers_is_rewritten(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n", encoding="utf-8")
+    page.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n{HOSTS.begin}\nkept\n{HOSTS.end}\n", encoding="utf-8")
     run = Run(datetime(2031, 5, 6, tzinfo=UTC), seconds=9.0, seed=7, load_before=0.1, load_after=2.0)
     table = Table("Title", "How to read it.", ("what", "ms"), (("a", "1"), ("bcdef", "2")))
 
     for _ in range(2):
-        rewrite(page, page_part(run, [table]))
+        rewrite(page, page_part(run, [table]), SPINE)
 
     text = page.read_text(encoding="utf-8")
     assert text.startswith(f"above\n{BEGIN}\n\nMeasured 2031-05-06 in 9 s")
     assert "| what  | ms |\n|-------|----|\n| a     | 1  |\n| bcdef | 2  |\n" in text
-    assert text.endswith(f"\n{END}\nbelow\n")
+    assert text.endswith(f"\n{END}\nbelow\n{HOSTS.begin}\nkept\n{HOSTS.end}\n")
     assert "old" not in text
 
 
@@ -72,6 +86,6 @@ def test_a_page_without_its_markers_is_left_as_it_is(tmp_path: Path, text: str) 
     page.write_text(text, encoding="utf-8")
 
     with pytest.raises(ValueError, match="markers"):
-        rewrite(page, "part")
+        rewrite(page, "part", SPINE)
 
     assert page.read_text(encoding="utf-8") == text

@@ -6,7 +6,7 @@ import getpass
 import os
 import shutil
 import signal
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +51,17 @@ def _keys(folder: Path, name: str) -> Path:
 
 @asynccontextmanager
 async def run_sshd(
-    folder: Path, *, user: str | None = None, certify: Callable[[Path], Path] | None = None
+    folder: Path,
+    *,
+    user: str | None = None,
+    certify: Callable[[Path], Path] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Sshd]:
     """Start sshd in `folder`; needs the Debian package openssh-server, which `make test` installs.
 
     The client's key is accepted for whoever runs the tests; for another `user` that user's own authorized_keys count,
-    as strictly as by default. `certify` makes a certificate for the host key whose file it gets.
+    as strictly as by default. `certify` makes a certificate for the host key whose file it gets. `environment` is set
+    for every session, in place of what a login on this machine would have.
     """
     program = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if program is None:
@@ -70,11 +75,13 @@ async def run_sshd(
     port = free_port()
     settings = folder / "sshd_config"
     certificate = "" if certify is None else f"HostCertificate {certify(host_key)}\n"
-    keys = f"AuthorizedKeysFile {authorized}\nStrictModes no\n" if user is None else "Subsystem sftp internal-sftp\n"
+    keys = f"AuthorizedKeysFile {authorized}\nStrictModes no\n" if user is None else ""
+    variables = "".join(f" {name}={value}" for name, value in (environment or {}).items())
     settings.write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\n{certificate}{keys}"
+        f"{'SetEnv' if variables else ''}{variables}\n"
         "PidFile none\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-        "PermitRootLogin prohibit-password\nLogLevel ERROR\nMaxStartups 100\n"
+        "PermitRootLogin prohibit-password\nLogLevel ERROR\nMaxStartups 100\nSubsystem sftp internal-sftp\n"
     )
     public = host_key.with_suffix(".pub").read_text().split()
     known_hosts = folder / "known_hosts"

@@ -955,7 +955,7 @@ class Helper:
         The first check of a probe is what a reload brings about; flags and sessions may follow seconds later.
         """
         pages, trouble = self.fetch({check["path"] for probe in probes for check in probe["checks"]})
-        loaded = all(shows(probe["checks"][0], pages) for probe in probes)
+        loaded = all(shows(check, pages) for probe in probes for check in probe["checks"][:1])
         return [probe["id"] for probe in probes if holds(probe, pages)], loaded, trouble
 
     def fetch(self, paths: Set[str]) -> Tuple[Dict[str, str], str]:

@@ -1,0 +1,1 @@
+"""What `benchmarks.hosts` compares us with, each run by a program of its own."""
