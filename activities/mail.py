@@ -75,7 +75,7 @@ class MailActivities:
             ready = {half.host for half in serving} & set(task.hosts)
         else:
             ready = {half.host for half in serving if half.proven == half.wanted}
-        kind = _true_kind(task.kind, facts, ready)
+        kind = _true_kind(task, facts, ready)
         if kind is None:
             return None
         halves = facts.halves
@@ -149,14 +149,18 @@ class MailActivities:
             return await mails.record_handover(tx, mail_id, state=state, now=datetime.now(UTC), error=error)
 
 
-def _true_kind(kind: MailKind, facts: LedgerMailFacts, ready: set[str]) -> MailKind | None:
+def _true_kind(task: MailTask, facts: LedgerMailFacts, ready: set[str]) -> MailKind | None:
     """What can truthfully be said by now, since other orders may have come in between."""
+    kind = task.kind
     if kind is MailKind.BLOCKED:
         return kind if facts.blocks else None
     if kind is MailKind.CLOSED:
         return kind
     if facts.state == "absent":
         return None
+    if kind is MailKind.REMINDER:
+        # Who is blocked has other worries than the end, and reads it with the lifting.
+        return kind if facts.state == "present" and facts.last_grant == task.grant_id else None
     if kind is MailKind.CREDENTIALS and facts.blocks:
         # Credentials would be refused; the customer hears that the time was added and why the line is off.
         return MailKind.EXTENDED

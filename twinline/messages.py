@@ -40,6 +40,12 @@ Days = Annotated[int, Field(ge=1, le=3660)]
 Protocol = Literal["multics", "oscam"]
 Plan = Literal["trial", "paid"]
 
+REMINDERS: dict[Plan, tuple[timedelta, ...]] = {
+    "trial": (timedelta(hours=24), timedelta(hours=2)),
+    "paid": (timedelta(days=7), timedelta(days=1)),
+}
+"""How long before its end a customer is reminded of it, the longest first."""
+
 
 class Message(BaseModel):
     """Base of all messages: frozen, no unknown fields."""
@@ -250,6 +256,10 @@ class TermStart(Message):
     line_id: str
     grant_id: str
     ends_at: AwareDatetime
+    reminders: tuple[timedelta, ...] = ()
+    """How long before the end the customer is reminded of it, the longest first."""
+    reference: str = ""
+    """The caller's own id of the order, by which a customer can ask about it."""
 
 
 class EndGrant(Message):
@@ -386,6 +396,7 @@ class MailKind(StrEnum):
     UNBLOCKED = "unblocked"
     PASSWORD = "password"
     CLOSED = "closed"
+    REMINDER = "reminder"
 
 
 class MailState(StrEnum):
@@ -408,6 +419,8 @@ class MailTask(Message):
     at: AwareDatetime
     hosts: tuple[str, ...] = ()
     """Credentials, password: the hosts that the order has seen proven. Second half: those that became ready since."""
+    grant_id: str | None = None
+    """Reminder: the grant whose end is near; there is nothing to say when another one outlives it."""
 
 
 class MailStored(Message):

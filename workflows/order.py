@@ -5,20 +5,19 @@ from datetime import datetime, timedelta
 from typing import NoReturn
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from workflows.driver import DrivesHalves
-from workflows.halves import HEARTBEAT_TIMEOUT, Halves
+from workflows.halves import Halves
 from workflows.ledger import in_ledger
+from workflows.mailing import hand_over, store_mail
 
 with workflow.unsafe.imports_passed_through():
     from twinline.messages import (
+        REMINDERS,
         HalfSoFar,
-        MailChoice,
         MailKind,
         MailReceipt,
-        MailState,
         MailStored,
         MailTask,
         NameOf,
@@ -37,8 +36,6 @@ with workflow.unsafe.imports_passed_through():
     )
 
 SECOND_CHANCE = timedelta(seconds=5)
-MAIL_TIMEOUT = timedelta(minutes=2)
-MAIL_RETRY = RetryPolicy(initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=10))
 
 
 class LineOrder(DrivesHalves):
@@ -95,7 +92,13 @@ class LineOrder(DrivesHalves):
         with contextlib.suppress(WorkflowAlreadyStartedError):
             await workflow.start_child_workflow(
                 NameOf.TERM,
-                TermStart(line_id=recorded.line_id, grant_id=recorded.grant_id, ends_at=recorded.ends_at),
+                TermStart(
+                    line_id=recorded.line_id,
+                    grant_id=recorded.grant_id,
+                    ends_at=recorded.ends_at,
+                    reminders=REMINDERS[recorded.plan],
+                    reference=_own_id(self._order) if self._order is not None else "",
+                ),
                 id=term_workflow_id(recorded.line_id, recorded.grant_id),
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
             )
@@ -162,20 +165,11 @@ class LineOrder(DrivesHalves):
             at=workflow.now(),
             hosts=hosts,
         )
-        choice = await in_ledger(NameOf.STORE_MAIL, task, MailChoice, summary=f"write the {kind} mail")
-        stored = choice.stored
+        stored = await store_mail(task)
         if stored is None:
             return None
         self._mail = MailReceipt(kind=stored.kind, state=stored.state, message_id=stored.message_id)
-        state = await workflow.execute_activity(
-            NameOf.HAND_OVER_MAIL,
-            stored.mail_id,
-            result_type=MailState,
-            start_to_close_timeout=MAIL_TIMEOUT,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=MAIL_RETRY,
-            summary=f"hand over the {stored.kind} mail",
-        )
+        state = await hand_over(stored)
         self._mail = MailReceipt(kind=stored.kind, state=state, message_id=stored.message_id)
         return stored
 

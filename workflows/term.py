@@ -1,15 +1,29 @@
-"""A Term: keeps one grant's end, whatever becomes of the order that gave it."""
+"""A Term: keeps one grant's end, whatever becomes of the order that gave it, and reminds the customer of it."""
 
-from datetime import timedelta
+import asyncio
+import contextlib
+from datetime import datetime, timedelta
 from typing import NoReturn
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 
 from workflows.driver import DrivesHalves
 from workflows.ledger import in_ledger
+from workflows.mailing import hand_over, store_mail
 
 with workflow.unsafe.imports_passed_through():
-    from twinline.messages import EndGrant, HalfSoFar, NameOf, TermDecision, TermSoFar, TermStart
+    from twinline.messages import (
+        EndGrant,
+        HalfSoFar,
+        MailKind,
+        MailStored,
+        MailTask,
+        NameOf,
+        TermDecision,
+        TermSoFar,
+        TermStart,
+    )
 
 
 @workflow.defn(name=NameOf.TERM)
@@ -20,6 +34,7 @@ class Term(DrivesHalves):
         super().__init__()
         self._start: TermStart | None = None
         self._decision: TermDecision | None = None
+        self._handing_over: set[asyncio.Task[None]] = set()
 
     @workflow.run
     async def run(self, start: TermStart | TermSoFar) -> TermDecision:
@@ -36,16 +51,44 @@ class Term(DrivesHalves):
             await self.finish_handlers()
         return decision
 
-    @staticmethod
-    async def _decide(start: TermStart) -> TermDecision:
+    async def _decide(self, start: TermStart) -> TermDecision:
         ends_at = start.ends_at
         while True:
+            for ahead in start.reminders:
+                await self._remind(start, ends_at, ahead)
             await workflow.sleep(max(ends_at - workflow.now(), timedelta(0)), summary="until the grant ends")
             question = EndGrant(term=start, at=workflow.now())
             decision = await in_ledger(NameOf.END_GRANT, question, TermDecision, summary="is this the end?")
             if decision.outcome != "later":
                 return decision
             ends_at = decision.ends_at
+
+    async def _remind(self, start: TermStart, ends_at: datetime, ahead: timedelta) -> None:
+        """Wait for a reminder's time and send it; one whose time had passed before we waited is left out."""
+        if workflow.now() >= ends_at - ahead:
+            return
+        await workflow.sleep(ends_at - ahead - workflow.now(), summary=f"until {ahead} before the end")
+        if workflow.now() >= ends_at:
+            return
+        hours = ahead // timedelta(hours=1)
+        task = MailTask(
+            line_id=start.line_id,
+            kind=MailKind.REMINDER,
+            ref=f"{start.grant_id}/{hours}h",
+            reference=start.reference,
+            at=workflow.now(),
+            grant_id=start.grant_id,
+        )
+        stored = await store_mail(task)
+        if stored is not None:
+            # Beside the rest: a mail server that is away must not hold up the end.
+            self._handing_over.add(asyncio.create_task(self._hand_over(stored, ends_at - workflow.now())))
+
+    @staticmethod
+    async def _hand_over(stored: MailStored, at_most: timedelta) -> None:
+        # A reminder that did not get out before the end has lost its meaning.
+        with contextlib.suppress(ActivityError):
+            await hand_over(stored, at_most=at_most)
 
     def begin_anew(self) -> NoReturn:
         """Go on in a next run, whose history is short again."""

@@ -216,6 +216,15 @@ def test_a_blocked_line_gets_its_new_password_and_reads_that_it_stays_blocked(ma
         assert "now" not in part.split("Reference")[0].split("password works")[0]
 
 
+@pytest.mark.parametrize(("plan", "words"), [("trial", "If you buy it"), ("paid", "If it is renewed")])
+def test_a_reminder_tells_the_end_and_that_the_credentials_stay(make_facts: MakeFacts, plan: str, words: str) -> None:
+    raw = written(make_facts(MailKind.REMINDER, plan=plan))
+    for part in (flat(text_of(raw)), visible(html_of(raw))):
+        assert "ends soon" in part
+        assert UNTIL in part
+        assert words in part
+
+
 def test_a_close_says_so_and_where_it_is_not_done_yet(make_facts: MakeFacts) -> None:
     done = written(make_facts(MailKind.CLOSED, entries=(MULTICS, OSCAM)))
     partly = written(make_facts(MailKind.CLOSED, entries=(MULTICS, replace(OSCAM, ready=False))))

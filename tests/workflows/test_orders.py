@@ -1,7 +1,9 @@
 """What becomes of orders, hours and days included: the virtual clock skips what nobody waits for."""
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from itertools import count
 from pathlib import Path
 
@@ -90,6 +92,65 @@ async def test_a_trial_ends_after_48_hours_on_both_halves(house: House) -> None:
     assert house.serves(receipt.username) == (False, False)
     line = await house.line(receipt.username)
     assert line.grants[0].ends_at - line.grants[0].starts_at == TRIAL_LENGTH
+
+
+def reminders(house: House, address: str) -> list[timedelta]:
+    """How long before the end that it names each reminder was written, to the hour."""
+    mails = [mail for mail in house.sent_to(address) if "ends soon" in str(mail["Subject"])]
+    ends = [re.search(r"Until: (.*) UTC", text_of(mail)) for mail in mails]
+    moments = [datetime.strptime(end[1], "%A %d %B %Y, %H:%M").replace(tzinfo=UTC) for end in ends if end is not None]
+    written = [parsedate_to_datetime(str(mail["Date"])) for mail in mails]
+    return [
+        round((end - date) / timedelta(hours=1)) * timedelta(hours=1)
+        for end, date in zip(moments, written, strict=True)
+    ]
+
+
+async def test_a_trial_is_reminded_of_its_end_twice(house: House) -> None:
+    order = trial()
+    receipt = await house.order(order)
+
+    await term_of(house, receipt)
+
+    assert reminders(house, order.email) == [timedelta(hours=24), timedelta(hours=2)]
+    assert f"Reference: {order.order}" in text_of(house.sent_to(order.email)[-1])
+
+
+@pytest.mark.parametrize(("days", "ahead"), [(30, [7, 1]), (5, [1]), (1, [])])
+async def test_paid_days_are_reminded_of_unless_they_are_shorter_than_that(
+    house: House, days: int, ahead: list[int]
+) -> None:
+    number = next(_numbers)
+    email = f"person{number}@example.org"
+    receipt = await house.order(PurchaseOrder(order=order_id(), email=email, region="eu", days=days))
+
+    await term_of(house, receipt)
+
+    assert reminders(house, email) == [timedelta(days=each) for each in ahead]
+
+
+async def test_a_grant_that_was_overtaken_a_blocked_and_a_closed_line_get_no_reminder(house: House) -> None:
+    orders = [trial() for _ in range(3)]
+    opened = [await house.order(order) for order in orders]
+    await house.order(RenewalOrder(order=order_id(), line=opened[0].username, days=90))
+    await house.order(BlockOrder(case="AB-8", line=opened[1].username, reason="shared"))
+    await house.order(CloseOrder(order=order_id(), line=opened[2].username))
+
+    for receipt in opened:
+        await term_of(house, receipt)
+
+    assert [reminders(house, order.email) for order in orders] == [[], [], []]
+
+
+async def test_a_reminder_that_the_mail_server_never_takes_does_not_hold_up_the_end(house: House) -> None:
+    order = trial()
+    receipt = await house.order(order)
+    house.mails.answer("banner", 421, "busy", once=False)
+
+    assert (await term_of(house, receipt)).outcome == "ended"
+
+    house.mails.heal()
+    assert house.serves(receipt.username) == (False, False)
 
 
 async def test_one_half_that_is_late_gets_its_own_short_mail(impatient_house: House) -> None:

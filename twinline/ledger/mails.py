@@ -30,6 +30,8 @@ class LedgerMailFacts:
     plan: Plan
     ends_at: datetime
     state: LineState
+    last_grant: str
+    """Id of the grant that tells plan and end."""
     halves: tuple[HalfProgress, ...]
     blocks: tuple[BlockInfo, ...]
     """The active ones."""
@@ -62,6 +64,7 @@ async def mail_facts(tx: ReadTx, line_id: str, *, ref: str) -> LedgerMailFacts:
         plan=rows.last_grant.plan,
         ends_at=rows.last_grant.ends_at,
         state=rows.line.state,
+        last_grant=rows.last_grant.id,
         halves=tuple(progress_of(half) for half in rows.halves),
         blocks=rows.block_infos(),
         about=block_info(about[-1]) if about else None,

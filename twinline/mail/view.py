@@ -125,6 +125,8 @@ def subject(facts: MailFacts) -> str:
             told = "a block was lifted, another one stays" if facts.blocks else "your line is unblocked"
         case MailKind.PASSWORD:
             told = "your new password"
+        case MailKind.REMINDER:
+            told = f"your {line} ends soon"
         case MailKind.CLOSED:
             told = "your line was closed"
     return f"{facts.service.name}: {told}"
