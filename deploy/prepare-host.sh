@@ -9,13 +9,14 @@
 # link in its old place; without it the file stays, and a file that OSCam's web pages have rewritten needs a person.
 # docs/hosts.md says why each step is there. Variables, with their defaults:
 #   TWINLINE_USER=twinline  TWINLINE_HOME=/home/$TWINLINE_USER  TWINLINE_STATE=/var/lib/twinline
-#   DAEMON_GROUP=root       a group that the daemon is in, if it does not run as root
+#   DAEMON_GROUP=root       a group that the daemon is in; needed if it does not run as root
 set -eu
 
 user=${TWINLINE_USER:-twinline}
 home=${TWINLINE_HOME:-/home/$user}
 state=${TWINLINE_STATE:-/var/lib/twinline}
 group=${DAEMON_GROUP:-root}
+mode=0640
 
 fail() {
     echo "prepare-host: $*" >&2
@@ -27,9 +28,16 @@ case "$#:${1:-}" in
 *) fail "write: prepare-host.sh multics FILE, or: prepare-host.sh oscam FILE [FOLDER]" ;;
 esac
 protocol=$1 file=$2 folder=${3:-}
+[ "$protocol" = multics ] || mode=0660
 [ "$(id -u)" = 0 ] || fail "this has to be root"
 [ "$user" != root ] || fail "TWINLINE_USER has to be a user of its own"
 [ -f "$file" ] || fail "there is no accounts file $file"
+[ -n "$folder" ] || [ ! -L "$file" ] || fail "$file is a link; name the file itself"
+case "${DAEMON_GROUP:+set}:$(stat -L -c %U "$file")" in
+set:* | :root) ;;
+":$user") group=$(stat -L -c %G "$file") ;;
+*) fail "$file is not root's: set DAEMON_GROUP to a group of the daemon, or it can't read the file afterwards" ;;
+esac
 command -v python3 >/dev/null || fail "python3 is missing: install it, 3.7 or newer"
 
 lines=$(cat)
@@ -64,17 +72,17 @@ if [ -n "$folder" ]; then
     else
         (umask 077 && cp "$file" "$target.new")
         chown "$user:$group" "$target.new"
-        chmod 0660 "$target.new"
+        chmod "$mode" "$target.new"
         mv -f "$target.new" "$target"
         ln -sf "$target" "$file.twinline"
         mv -fT "$file.twinline" "$file"
     fi
     file=$target
 else
-    # Never through a link, and never by rename: MultiCS watches the file itself.
-    [ ! -L "$file" ] || fail "$file is a link; name the file itself"
-    chgrp "$user" "$file"
-    chmod u+rw,g+rw,o-rwx "$file"
+    # Never by rename: MultiCS watches the file itself. The owner comes last, so that the daemon can read at any moment.
+    chgrp "$group" "$file"
+    chmod "$mode" "$file"
+    chown "$user" "$file"
 fi
 
 as_user() {

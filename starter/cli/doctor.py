@@ -17,16 +17,17 @@ from temporalio.service import RPCError
 
 from starter.cli.context import CONNECT_PATIENCE, Context
 from starter.cli.findings import exit_of, show_findings, worst
-from starter.cli.hosts_checked import expected_on, inspect_all
-from starter.cli.render import span
+from starter.cli.hosts_checked import capacities_of, expected_on, inspect_all
 from twinline.errors import Category, TwinlineError
-from twinline.hosts.check import About, Expected, Finding, Verdict
+from twinline.hosts.check import About, Finding, Verdict
+from twinline.hosts.check_accounts import Ledgered
 from twinline.inventory import Host, Inventory, load_inventory
 from twinline.keys import KeyRing
 from twinline.ledger.schema import is_current
 from twinline.mail import HandOverError, SmtpTarget, SmtpUrlError, greet
 from twinline.messages import ORDERS_QUEUE, host_queue
 from twinline.settings import Settings
+from twinline.spans import span
 
 SMTP_TIMEOUT: Final = 10.0
 POLLER_AGE: Final = 90.0
@@ -59,8 +60,11 @@ async def findings_of_everything() -> list[Finding]:
         About("settings").ok("key ring", f'opens; new secrets are sealed with key "{context.keys.primary}"')
     )
     hosts = () if inventory is None else inventory.hosts
+    capacities = {} if inventory is None else capacities_of(inventory)
     expected, about_ledger = await _ledger(context, hosts)
-    parts = await asyncio.gather(_temporal(context, hosts), _mail_server(settings, inventory), _hosts(hosts, expected))
+    parts = await asyncio.gather(
+        _temporal(context, hosts), _mail_server(settings, inventory), _hosts(hosts, expected, capacities)
+    )
     return [*findings, *about_ledger, *(finding for part in parts for finding in part)]
 
 
@@ -82,7 +86,7 @@ def _inventory(settings: Settings) -> tuple[Inventory | None, list[Finding]]:
     ]
 
 
-async def _ledger(context: Context, hosts: Sequence[Host]) -> tuple[dict[str, list[Expected]] | None, list[Finding]]:
+async def _ledger(context: Context, hosts: Sequence[Host]) -> tuple[dict[str, Ledgered] | None, list[Finding]]:
     about = About("ledger")
     try:
         async with context.ledger() as ledger:
@@ -173,8 +177,10 @@ def _bare(address: str) -> str:
     return re.sub(r".*<([^<>]*)>\s*", r"\1", address)
 
 
-async def _hosts(hosts: Sequence[Host], expected: dict[str, list[Expected]] | None) -> list[Finding]:
-    found = await inspect_all(hosts, expected)
+async def _hosts(
+    hosts: Sequence[Host], expected: dict[str, Ledgered] | None, capacities: dict[str, int]
+) -> list[Finding]:
+    found = await inspect_all(hosts, expected, capacities=capacities)
     return [host_summary(host.name, findings) for host, findings in zip(hosts, found, strict=True)]
 
 

@@ -1,5 +1,6 @@
 """Shows findings, for people a line each, and draws the exit code from them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -26,17 +27,32 @@ def worst(findings: Sequence[Finding]) -> Verdict:
     return next((verdict for verdict in (Verdict.FAIL, Verdict.WARN) if verdict in verdicts), Verdict.OK)
 
 
-def show_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
-    """Print all findings; as JSON they are one list."""
+def show_findings(findings: Sequence[Finding], *, as_json: bool, brief: bool = False) -> None:
+    """Print all findings and how many there are of each verdict; as JSON they are one list.
+
+    `brief` leaves out, for people, what is as it must be.
+    """
     if as_json:
         show_json(TypeAdapter(tuple[Finding, ...]).dump_json(tuple(findings)).decode())
         return
     table = plain_table("", "", "", "")
     table.show_header = False
-    for finding in findings:
+    shown = [finding for finding in findings if finding.verdict is not Verdict.OK or not brief]
+    for finding in shown:
         message = Text(finding.message)
         if finding.hint:
             message.append(f"\n→ {finding.hint}", style="dim")
         verdict = Text(f"{finding.verdict:<4}", style=_STYLES[finding.verdict])
         table.add_row(verdict, Text(finding.subject), Text(finding.item), message)
-    out().print(table)
+    if shown:
+        out().print(table)
+    out().print(Text(summary(findings), style="dim"))
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """How many checks passed, and how many findings wait for a person."""
+    count = Counter(finding.verdict for finding in findings)
+    parts = [f"{count[Verdict.OK]} checks passed"]
+    parts += [f"{count[Verdict.WARN]} to look at"] if count[Verdict.WARN] else []
+    parts += [f"{count[Verdict.FAIL]} to repair"] if count[Verdict.FAIL] else []
+    return ", ".join(parts)

@@ -20,15 +20,24 @@ def register(app: typer.Typer) -> None:
 def check(
     hosts: Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="Names of the inventory.")] = None,
     *,
+    prove_reload: Annotated[
+        bool,
+        typer.Option("--prove-reload", help="Have a record that nobody can use written, loaded, and taken away again."),
+    ] = False,
+    brief: Annotated[bool, typer.Option("--brief", help="Leave out what is as it must be.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Connect to hosts (all by default) and say whether everything that a line needs is there.
 
-    Writes and reloads nothing. Exit code 4 if something has to be repaired, 6 if a host can't be reached.
+    Writes and reloads nothing, unless you ask for the proof of the reload; nobody who is connected is dropped by it.
+    Exit code 4 if something has to be repaired, 6 if a host can't be reached.
     """
     from starter.cli.hosts_checked import check_hosts  # noqa: PLC0415 - asyncssh would make help slow
 
-    perform(check_hosts(hosts or [], as_json=as_json), as_json=as_json)
+    perform(
+        check_hosts(hosts or [], prove_reload=prove_reload, brief=brief, as_json=as_json),
+        as_json=as_json,
+    )
 
 
 @host_app.command("authorize")

@@ -10,11 +10,12 @@ from temporalio.service import RPCError
 from starter.cli.context import Context
 from starter.cli.explain import meaning
 from starter.cli.orders_shown import LOOK_PATIENCE
-from starter.cli.render import Exit, cells, out, plain_table, say, show_json, span
+from starter.cli.render import Exit, cells, out, plain_table, say, show_json
 from twinline.errors import TwinlineError
 from twinline.ledger.stuck import StuckHalf, stuck_halves
 from twinline.messages import HalfState, Message
 from twinline.search_attributes import ATTENTION_REASON
+from twinline.spans import span
 
 
 class OtherWorkflow(Message):

@@ -8,8 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from starter.cli.explain import meaning
-from starter.cli.render import Exit, block_line, cells, moment, plain_table, span
+from starter.cli.render import Exit, block_line, cells, moment, plain_table
 from twinline.messages import BlockInfo, HalfReceipt, HalfState, MailReceipt, MailState, OrderKind, Receipt
+from twinline.spans import span
 
 DAEMONS = {"multics": "MultiCS", "oscam": "OSCam"}
 PROVEN = (HalfState.APPLIED, HalfState.REMOVED)

@@ -117,14 +117,6 @@ def moment(when: datetime) -> str:
     return f"{here:%Y-%m-%d %H:%M %Z} ({universal})"
 
 
-def span(seconds: float) -> str:
-    """A length of time in the unit that reads best."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
-
-
 def block_line(block: BlockInfo) -> str:
     """One active block in a line."""
     until = "" if block.until is None else f", until {moment(block.until)}"

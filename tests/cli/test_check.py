@@ -10,8 +10,9 @@ from starter.cli.doctor import host_summary, queue_finding
 from starter.cli.findings import exit_of
 from starter.cli.render import Exit
 from twinline.hosts import check
-from twinline.hosts.check import About, Accounts, ClockFacts, Expected, FileFacts, Finding, Verdict
-from twinline.hosts.daemon import Daemon, Trigger
+from twinline.hosts.check import About, ClockFacts, FileFacts, Finding, Verdict
+from twinline.hosts.check_accounts import Accounts, Expected, account_findings, in_step, size_finding
+from twinline.hosts.daemon import CANARY, Daemon, Trigger
 from twinline.hosts.errors import (
     FileTrouble,
     HelperFailed,
@@ -20,6 +21,7 @@ from twinline.hosts.errors import (
     HostLoginRefused,
     HostUnreachable,
 )
+from twinline.hosts.factory import doubts_about
 from twinline.hosts.multics import MultiCS
 from twinline.hosts.oscam import OSCam
 from twinline.hosts.ports import Half, Wanted
@@ -30,7 +32,7 @@ FILE = FileFacts(user=1000, owner=1000, mode=0o600, size=4096, writable=True, fr
 END = datetime(2031, 5, 6, tzinfo=UTC)
 MULTICS = MultiCS(width=128, zone=ZoneInfo("UTC"), server_id=1, deadline=1.5)
 OSCAM = OSCam(width=512, zone=ZoneInfo("UTC"), groups=(1,), reload=Trigger("get", path="/"), deadline=3.0)
-FOREIGN = {"multics": b"F: oldtom pass1\n", "oscam": b"[account]\nuser = oldtom\npwd = pass1\n"}
+FOREIGN = {"multics": b"F: oldtom pass1\n", "oscam": b"[account]\nuser = oldtom\npwd = pass1\ngroup = 1\n"}
 
 
 def bad(findings: list[Finding]) -> list[tuple[str, Verdict]]:
@@ -147,9 +149,10 @@ def judged(
     daemon: Daemon = MULTICS if protocol == "multics" else OSCAM
     data = b"".join(record(daemon, name) for name in live)
     data += b"".join(record(daemon, name, wanted=Wanted.BLOCKED) for name in parked)
-    accounts = Accounts.read(daemon, data + FOREIGN[protocol] + extra)
+    data += FOREIGN[protocol] + extra
+    accounts = Accounts.read(daemon, data, doubts=doubts_about(protocol, data))
     every = {*live, "oldtom", *(parked if protocol == "oscam" else ())}
-    return check.account_findings(
+    return account_findings(
         ABOUT, accounts, protocol=protocol, loaded=frozenset(every if loaded is None else loaded), expected=lines
     )
 
@@ -167,15 +170,15 @@ class TestAccounts:
         ]
         findings = judged(protocol, parked=("carl44",), lines=lines)
         assert bad(findings) == []
-        assert [one.item for one in findings] == ["accounts", "loaded accounts", "lines"]
+        assert [one.item for one in findings] == ["accounts", "records", "size", "loaded accounts", "lines"]
         assert findings[0].message == "3 of ours, 1 of them off; 1 of others, never touched"
-        assert check.in_step(findings)
+        assert in_step(findings)
 
     def test_a_line_that_the_daemon_has_not_loaded_fails(self, protocol: Protocol) -> None:
         findings = judged(protocol, loaded={"anna22", "oldtom"})
         assert bad(findings) == [("loaded accounts", Verdict.FAIL)]
         assert findings[-1].message == "in the file and not loaded: 1 (bert33)"
-        assert not check.in_step(findings)
+        assert not in_step(findings)
 
     def test_a_foreign_account_that_is_not_loaded_is_only_a_warning(self, protocol: Protocol) -> None:
         assert bad(judged(protocol, loaded={"anna22", "bert33"})) == [("loaded accounts", Verdict.WARN)]
@@ -222,8 +225,52 @@ class TestAccounts:
     def test_without_daemon_and_ledger_only_the_file_is_told(self, protocol: Protocol) -> None:
         daemon: Daemon = MULTICS if protocol == "multics" else OSCAM
         accounts = Accounts.read(daemon, record(daemon, "anna22"))
-        findings = check.account_findings(ABOUT, accounts, protocol=protocol, loaded=None, expected=None)
-        assert [one.item for one in findings] == ["accounts"]
+        findings = account_findings(ABOUT, accounts, protocol=protocol, loaded=None, expected=None)
+        assert [one.item for one in findings] == ["accounts", "records", "size"]
+
+    def test_a_record_that_is_not_taken_as_it_looks_is_a_warning(self, protocol: Protocol) -> None:
+        findings = judged(protocol, extra=FOREIGN[protocol])
+        assert bad(findings)[0] == ("records", Verdict.WARN)
+        assert findings[1].message.startswith("records that have a name that stands before")
+
+    def test_a_leftover_of_a_proof_is_told_as_what_it_is(self, protocol: Protocol) -> None:
+        wanted = Wanted.PRESENT if protocol == "multics" else Wanted.BLOCKED
+        daemon: Daemon = MULTICS if protocol == "multics" else OSCAM
+        accounts = Accounts.read(daemon, record(daemon, CANARY, wanted=wanted))
+        findings = account_findings(ABOUT, accounts, protocol=protocol, loaded=frozenset({CANARY}), expected=[])
+        assert bad(findings) == [("records", Verdict.WARN)]
+        assert "--prove-reload" in findings[1].hint
+
+
+def test_what_keeps_multics_from_listening_fails() -> None:
+    findings = judged("multics", extra=b"UPDATE ONCHANGE: NO\n")
+    assert bad(findings) == [("records", Verdict.FAIL)]
+    assert findings[1].message == "lines that switch the reload off (UPDATE ONCHANGE: NO): 1 (line 4)"
+
+
+@pytest.mark.parametrize(
+    ("accounts", "lines", "capacity", "verdict"),
+    [
+        (10_000, 10_000, 10_000, Verdict.OK),
+        (10_001, 4, 10_000, Verdict.WARN),
+        (900, 501, 500, Verdict.WARN),
+        (900, 500, 500, Verdict.OK),
+        (900, None, 500, Verdict.OK),
+        (900, 900, None, Verdict.OK),
+    ],
+)
+def test_a_host_with_too_many_accounts_or_lines_is_a_warning(
+    accounts: int, lines: int | None, capacity: int | None, verdict: Verdict
+) -> None:
+    found = size_finding(ABOUT, accounts=accounts, lines=lines, capacity=capacity)
+    assert found.verdict is verdict
+    assert bool(found.hint) == (verdict is Verdict.WARN)
+
+
+def test_accounts_of_the_file_and_of_the_daemon_both_count() -> None:
+    many = frozenset(f"n{number}" for number in range(10_001))
+    findings = judged("multics", loaded={*many, "anna22", "bert33", "oldtom"})
+    assert bad(findings) == [("size", Verdict.WARN)]
 
 
 def test_accounts_of_other_files_are_normal_on_multics_and_strange_on_oscam() -> None:
@@ -241,7 +288,8 @@ def test_a_parked_record_that_multics_still_has_loaded_fails() -> None:
 def test_names_of_others_are_bounded_and_cannot_steer_a_terminal() -> None:
     names = "".join(f"F: many{number} pass\n" for number in range(9)).encode() + b"F: \x1b[31m pass\n"
     findings = judged("multics", extra=names)
-    (warning,) = [one for one in findings if one.verdict is Verdict.WARN]
+    records, warning = [one for one in findings if one.verdict is Verdict.WARN]
+    assert records.message == "records that have bytes in their name that are refused at login: 1 ('\\x1b[31m')"
     assert "\x1b" not in warning.message
     assert warning.message == (
         "accounts of others in the file and not loaded: 10 ('\\x1b[31m', many0, many1, many2, many3, …)"

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from starter.cli.explain import meaning
 from starter.cli.receipts import closing, exit_of, show_command, show_receipt
-from starter.cli.render import Exit, exit_for, moment, span
+from starter.cli.render import Exit, exit_for, moment
 from twinline import errors
 from twinline.hosts.errors import HostError, kinds
 from twinline.messages import (
@@ -21,6 +21,7 @@ from twinline.messages import (
     OrderKind,
     Receipt,
 )
+from twinline.spans import span
 
 DONE, GOES_ON = "done", "goes on"
 NOW = datetime(2031, 5, 6, 12, 0, tzinfo=UTC)

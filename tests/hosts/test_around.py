@@ -208,7 +208,9 @@ async def test_the_editor_of_multics_is_looked_up_in_its_main_file(place: Place)
     with process(SERVE, "-C", str(main), str(place.port)):
         seen = await place.seen(daemon="multics")
     assert seen["config"] == {"path": str(main), "values": {"http_editor": "off"}}
-    assert (await place.seen(daemon="multics"))["config"] == {"unseen": "where they stand can't be seen"}
+    assert (await place.seen(daemon="multics"))["config"] == {
+        "unseen": "only the daemon's process tells where it stands, and that can't be looked into"
+    }
 
 
 async def test_leftovers_beside_the_file_are_listed_with_mode_and_kind(place: Place) -> None:

@@ -10,6 +10,7 @@ from tests.hosts.files import END, PASSWORD, carried_out, half, plan_for
 from tests.hosts.judge import KINDS, Kind
 from tests.hosts.lab import FOREIGN, Lab
 from twinline.hosts import drift, looking
+from twinline.hosts.daemon import CANARY
 from twinline.hosts.drift import Drift, Expected
 from twinline.hosts.drift import Kind as Difference
 from twinline.hosts.factory import daemon_for, helper_for
@@ -127,6 +128,10 @@ class TestPure:
         assert line.daemon is not None
         assert line.daemon.state == "served"
         assert found.to_restore(together=False) == ()
+
+    def test_the_record_of_a_proof_of_the_reload_is_no_drift(self, kind: Kind) -> None:
+        found = compared(kind, file_of(kind, ANNA, half(CANARY)), ANNA, listed=all_listed("anna22", CANARY))
+        assert found.lines == ()
 
     def test_what_is_behind_is_no_drift_whatever_stands_in_the_file(self, kind: Kind) -> None:
         changed = half("bert33", 2, password="otherpass123")

@@ -19,14 +19,16 @@ import pytest_asyncio
 
 from tests.hosts.conftest import PROTOCOLS
 from tests.hosts.judge import kind_of
-from tests.hosts.lab import FAR, FOREIGN, Lab, run_lab
+from tests.hosts.lab import FAR, FOREIGN, STATUS_PASSWORD, Lab, run_lab
 from tests.support.root import require_root
 from tests.support.sshd import Sshd, run_sshd
 from tests.support.users import reserved_user
 from twinline.hosts import ssh
+from twinline.hosts.check import Verdict
 from twinline.hosts.errors import FileTrouble, HelperRefused
 from twinline.hosts.factory import access_for, allowance_of, helper_for, setup_for
 from twinline.hosts.forced import LAUNCHER, authorized_line, forced_command, helper_hash
+from twinline.hosts.inspection import inspect_host
 from twinline.hosts.ports import Wanted
 from twinline.hosts.ssh import BOOTSTRAP, REFUSED, helper_source, start_helper
 from twinline.inventory import Host
@@ -55,10 +57,17 @@ class Machine:
 
     async def prepare(self, host: Host, *words: object, hashes: Sequence[str] = ()) -> str:
         """Run the script of `deploy/` as the operator does; what it said at the end."""
+        code, out, err = await self.run_script(host, *words, line=self.line_for(host, hashes))
+        assert (code, err) == (0, "")
+        return out
+
+    async def run_script(self, host: Host, *words: object, line: str, **more: str) -> tuple[int | None, str, str]:
+        """Exit code and what was said."""
         variables: Mapping[str, object] = {
             "TWINLINE_USER": self.user,
             "TWINLINE_HOME": self.folder / "home",
             "TWINLINE_STATE": host.state_dir,
+            **more,
         }
         process = await asyncio.create_subprocess_exec(
             *("sh", str(SCRIPT), *map(str, words)),
@@ -67,9 +76,8 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        out, err = await process.communicate(self.line_for(host, hashes).encode() + b"\n")
-        assert (process.returncode, err) == (0, b""), err.decode()
-        return out.decode()
+        out, err = await process.communicate(line.encode() + b"\n")
+        return process.returncode, out.decode(), err.decode()
 
     def line_for(self, host: Host, hashes: Sequence[str] = ()) -> str:
         return authorized_line(self.public_key, allowance_of(host), hashes or (helper_hash(),))
@@ -174,7 +182,7 @@ async def test_a_whole_life_goes_through_with_nothing_but_two_files(lab: Lab, ma
     assert lab.accounts.stat().st_ino == inode
     assert foreign_of(lab) == FOREIGN[lab.host.protocol]
     assert not lab.ledger.failures
-    assert lab.accounts.owner() == (machine.user if lab.host.protocol == "oscam" else "root")
+    assert (lab.accounts.owner(), lab.accounts.group()) == (machine.user, "root")
 
 
 async def test_the_user_can_read_and_write_nothing_else_there(lab: Lab, machine: Machine) -> None:
@@ -239,6 +247,65 @@ async def test_another_version_is_refused_until_the_line_allows_both(multics: La
 
     await machine.prepare(multics.host, *words_for(multics), hashes=[old, helper_hash()])
     assert (await multics.bring(multics.ledger.wanted[NAME])).revision == 1
+
+
+async def test_the_check_says_what_this_user_can_not_see_and_finds_nothing_wrong(lab: Lab) -> None:
+    await lab.bring(lab.ledger.want(NAME, OLD))
+    findings = await inspect_host(lab.host, ledgered=None, capacity=None, prove_with=lab.ledger)
+    found = {one.item: one for one in findings}
+    assert [(one.item, one.message) for one in findings if one.verdict is not Verdict.OK] == []
+    assert found["key's limits"].message == "it starts this helper for this host's files, and nothing else"
+    assert found["reload"].message.startswith("proven just now")
+    assert "processes of others can't be looked into" in found["other writers"].message
+    assert "the daemon's process can't be seen" in found["time zone"].message
+    if lab.host.protocol == "multics":
+        assert found["HTTP EDITOR"].message.startswith("can't be seen: only the daemon's process tells")
+    else:
+        # The web API tells what oscam.conf does not.
+        assert found["httpreadonly"].message.startswith("0: ")
+    for secret in (OLD, STATUS_PASSWORD):
+        assert secret not in str(findings)
+
+
+async def test_a_folder_that_can_not_be_written_to_is_told_before_it_matters(machine: Machine) -> None:
+    async with prepared_lab(machine, "oscam", own_folder=False) as lab:
+        findings = await inspect_host(lab.host, ledgered=None, capacity=None)
+        (folder,) = [one for one in findings if one.item == "folder"]
+        assert (folder.verdict, "deploy/prepare-host.sh" in folder.hint) == (Verdict.WARN, True)
+
+
+async def test_the_script_changes_nothing_when_it_is_told_something_wrong(multics: Lab, machine: Machine) -> None:
+    file, line = multics.accounts, machine.line_for(multics.host)
+    link = file.with_name("link.cfg")
+    link.symlink_to(file)
+    keys = machine.authorized_keys.read_bytes()
+    for words, said in (
+        (("multics",), "write: prepare-host.sh"),
+        (("multics", file, "/folder"), "write: prepare-host.sh"),
+        (("multics", file.with_name("nowhere")), "there is no accounts file"),
+    ):
+        code, out, err = await machine.run_script(multics.host, *words, line=line)
+        assert (code, out) == (1, "")
+        assert said in err
+    code, _, err = await machine.run_script(multics.host, "multics", file, line="ssh-ed25519 AAAA")
+    assert (code, "twinline host authorize" in err) == (1, True)
+    code, _, err = await machine.run_script(multics.host, "multics", file, line=line, TWINLINE_USER="root")
+    assert (code, "a user of its own" in err) == (1, True)
+    code, _, err = await machine.run_script(multics.host, "multics", link, line=line)
+    assert (code, "name the file itself" in err) == (1, True)
+    assert machine.authorized_keys.read_bytes() == keys
+
+
+async def test_a_daemon_with_a_user_of_its_own_keeps_its_access(multics: Lab, machine: Machine) -> None:
+    file, line = multics.accounts, machine.line_for(multics.host)
+    os.chown(file, 65534, 65534)
+    code, _, err = await machine.run_script(multics.host, "multics", file, line=line)
+    assert (code, "set DAEMON_GROUP" in err) == (1, True)
+    assert file.stat().st_uid == 65534
+    # With the group once, and again without naming it.
+    for more in ({"DAEMON_GROUP": "nogroup"}, {}):
+        assert (await machine.run_script(multics.host, "multics", file, line=line, **more))[0] == 0
+        assert (file.owner(), file.group(), stat.S_IMODE(file.stat().st_mode)) == (machine.user, "nogroup", 0o640)
 
 
 # --- OSCam's own web pages as a second writer

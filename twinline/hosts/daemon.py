@@ -168,6 +168,10 @@ class Daemon(Protocol):
         """How to close live sessions after a password change; None where a reload does it."""
         ...
 
+    def canary(self) -> "Daemon":
+        """The same daemon, for one record that is to be loaded and that nobody can use."""
+        ...
+
     def listing(self) -> Listing:
         """Where all loaded accounts are named."""
         ...
@@ -198,6 +202,9 @@ SAFE_PASSWORD = r"[A-Za-z0-9!$%()*+,./:?@^_|~-]{1,24}"
 
 USERNAME = r"[a-z0-9]{4,20}"
 """Usernames as twinline generates them (daemons.md, rule 1, and stricter)."""
+
+CANARY = "0twinline0check0"
+"""The record that proves a reload: a username that no line can have, because theirs begin with a letter."""
 
 MARK = r"[0-9]{1,10}-[0-9a-f]{8}"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
-from twinline.hosts.daemon import MARK, Daemon, Reading, Survey
+from twinline.hosts.daemon import CANARY, MARK, Daemon, Reading, Survey
 from twinline.hosts.looking import Loaded, Look
 from twinline.hosts.ports import Half, Wanted
 from twinline.messages import Message
@@ -175,7 +175,7 @@ class _Comparison:
         )
 
     def unknown(self, known: set[str]) -> list[LineDrift]:
-        """Records that look like ours and belong to no line."""
+        """Records that look like ours and belong to no line, nor to a proof of the reload."""
         ours = self.survey.slots.keys() | self.strays
         return [
             LineDrift(
@@ -186,7 +186,7 @@ class _Comparison:
                 file=self._file_side(name, None),
                 daemon=self._daemon_side(name),
             )
-            for name in sorted(ours - known)
+            for name in sorted(ours - known - {CANARY})
         ]
 
     # -- rules

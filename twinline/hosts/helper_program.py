@@ -1331,7 +1331,7 @@ def main_files(daemon: str, here: List[int], folder: str) -> List[str]:
 
 def settings_of(daemon: str, mains: List[str]) -> Json:
     """A few settings of the daemon; the last of several lines counts, and what is not written is None."""
-    why: Json = {"unseen": "where they stand can't be seen"}
+    why: Json = {"unseen": "only the daemon's process tells where it stands, and that can't be looked into"}
     for path in mains:
         try:
             with open(path, "rb") as source:

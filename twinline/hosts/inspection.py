@@ -1,30 +1,44 @@
-"""Looks at a host over SSH without writing or reloading anything, and has `check` judge what it finds.
+"""Looks at a host over SSH, and has `check`, `around` and `check_accounts` judge what it finds.
 
-Of the host's state only `state_dir` is made if it is missing, and its lock is held while the file is read.
+Nothing is written or reloaded, unless a proof of the reload is asked for. Of the host's state only `state_dir` is made
+if it is missing, and its lock is held while the file is read.
 """
 
 import asyncio
 import html
 import time
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import urlsplit
 
-from twinline.hosts import check
-from twinline.hosts.check import About, Accounts, ClockFacts, Expected, FileFacts, Finding
+from twinline.errors import TwinlineError
+from twinline.hosts import around, check, check_accounts
+from twinline.hosts.around import Around
+from twinline.hosts.canary import ReloadNotProven, prove_reload
+from twinline.hosts.check import About, ClockFacts, FileFacts, Finding
+from twinline.hosts.check_accounts import Accounts, Ledgered
 from twinline.hosts.daemon import Daemon
 from twinline.hosts.errors import FileTrouble, HostError, LockHeld, StatusTrouble
-from twinline.hosts.factory import daemon_for, helper_for, setup_for
+from twinline.hosts.factory import daemon_for, doubts_about, helper_for, setup_for
+from twinline.hosts.oscam import READ_ONLY, READ_ONLY_PAGE
+from twinline.hosts.ports import HostLedger
 from twinline.hosts.ssh import Helper, decode
-from twinline.inventory import Host
+from twinline.inventory import Host, Reload
 
 SHORTEST_PAUSE: Final = 0.5
 """Seconds before a second look at a daemon that does not hold the file: it may be reloading just now."""
 
 
-async def inspect_host(host: Host, *, expected: Sequence[Expected] | None) -> list[Finding]:
-    """Look at everything that a half needs there; `expected` is None when the ledger can't be asked."""
+async def inspect_host(
+    host: Host, *, ledgered: Ledgered | None, capacity: int | None, prove_with: HostLedger | None = None
+) -> list[Finding]:
+    """Look at everything that a half needs there.
+
+    `ledgered` is None when the ledger can't be asked, `capacity` that of the host's pair if it is in one. With
+    `prove_with` the reload is proven from end to end, by a record that nobody can use.
+    """
     about = About(host.name)
     try:
         helper = await helper_for(host)
@@ -35,8 +49,8 @@ async def inspect_host(host: Host, *, expected: Sequence[Expected] | None) -> li
         findings = check.arrived(
             about, python=str(hello["python"]), unfinished=bool(hello["pending"]), bound=bool(hello["bound"])
         )
-        look = _Look(host, about, helper, daemon_for(host))
-        return [*findings, *await look.clock(), *await look.file(), *await look.daemon_and_accounts(expected)]
+        look = _Look(host, about, helper, daemon_for(host), ledgered, capacity, prove_with)
+        return [*findings, *await look.clock(), *await look.file_and_around(), *await look.daemon_and_accounts()]
     except HostError as error:
         return check.stopped(about, error)
     finally:
@@ -49,6 +63,9 @@ class _Look:
     about: About
     helper: Helper
     daemon: Daemon
+    ledgered: Ledgered | None
+    capacity: int | None
+    prove_with: HostLedger | None
 
     async def clock(self) -> list[Finding]:
         """A second hello is the shortest question, so its answer tells the time best."""
@@ -57,12 +74,21 @@ class _Look:
         facts = ClockFacts(asked=asked, theirs=float(hello["clock"]), answered=time.time())
         return [check.clock_finding(self.about, facts)]
 
-    async def file(self) -> list[Finding]:
+    async def file_and_around(self) -> list[Finding]:
+        now = datetime.now(UTC)
+        asked = around.instants(self.host.timezone, now)
+        reload = self.host.reload or Reload()
+        wanted = {
+            "daemon": self.host.protocol,
+            "ports": [urlsplit(self.host.status.url).port or 80, self.host.public.port],
+            "instants": asked,
+            "pid_file": reload.pid_file,
+        }
         try:
-            answer = await self.helper.ask("inspect")
+            answer = await self.helper.ask("inspect", {"around": wanted})
         except FileTrouble as error:
             return check.no_file(self.about, error)
-        facts = FileFacts(
+        file = FileFacts(
             user=int(answer["user"]),
             owner=int(answer["owner"]),
             mode=int(answer["mode"]),
@@ -70,28 +96,74 @@ class _Look:
             writable=bool(answer["writable"]),
             free_bytes=int(answer["free_bytes"]),
         )
-        return check.file_findings(self.about, facts, may_replace=self.daemon.may_replace)
+        seen = Around.model_validate(answer)
+        return [
+            around.zone_finding(self.about, seen.zone, zone=self.host.timezone, asked=asked),
+            *check.file_findings(self.about, file, may_replace=self.daemon.may_replace),
+            *await self._settings(seen, reload),
+            *around.writers_findings(self.about, seen, protocol=self.host.protocol),
+            *around.beside_findings(self.about, seen.beside),
+            *around.listeners_findings(self.about, seen.listeners),
+            await self._reload(seen.reload, now=now),
+        ]
 
-    async def daemon_and_accounts(self, expected: Sequence[Expected] | None) -> list[Finding]:
-        findings = await self._compare(expected)
-        if not check.in_step(findings):
+    async def _reload(self, facts: around.Reload, *, now: datetime) -> Finding:
+        if self.prove_with is None:
+            last_proof = None if self.ledgered is None else self.ledgered.last_proof
+            return around.reload_finding(self.about, facts, last_proof=last_proof, now=now)
+        try:
+            proof = await prove_reload(self.host, self.prove_with)
+        except ReloadNotProven as error:
+            return around.not_proven_finding(self.about, error.cause, left=error.left)
+        except TwinlineError as error:
+            return self.about.fail(around.RELOAD, error.message, hint=error.hint, retryable=error.retryable)
+        return around.proven_finding(self.about, seconds=proof.seen + proof.gone)
+
+    async def _settings(self, seen: Around, reload: Reload) -> list[Finding]:
+        if self.host.protocol == "multics":
+            return [around.multics_finding(self.about, seen.config)]
+        read_only = around.read_only(seen.config, said=await self._read_only())
+        proven = seen.reload.proven is not None
+        return [
+            around.folder_finding(self.about, seen.folder, rewritten=not read_only),
+            *around.oscam_findings(self.about, seen.config, method=reload.method, read_only=read_only, proven=proven),
+            *([] if seen.pid_file is None else [around.pid_file_finding(self.about, seen.pid_file)]),
+        ]
+
+    async def _read_only(self) -> str | None:
+        """What OSCam's own API says of `httpreadonly`; None if it does not answer, which is told elsewhere."""
+        try:
+            answer = await self.helper.ask("scan", {"path": READ_ONLY_PAGE, "pattern": READ_ONLY})
+        except StatusTrouble:
+            return None
+        return next(iter(answer["found"]), None)
+
+    async def daemon_and_accounts(self) -> list[Finding]:
+        findings = await self._compare()
+        if not check_accounts.in_step(findings):
             await asyncio.sleep(max(self.daemon.deadline, self.host.quiet_seconds, SHORTEST_PAUSE))
-            findings = await self._compare(expected)
+            findings = await self._compare()
         return findings
 
-    async def _compare(self, expected: Sequence[Expected] | None) -> list[Finding]:
+    async def _compare(self) -> list[Finding]:
         status, loaded = await self._loaded()
         try:
             answer = await self.helper.ask("read")
         except FileTrouble:
-            return [status]  # told by `file` already
+            return [status]  # told by `file_and_around` already
         except LockHeld as error:
             return [status, self.about.fail("lock", str(error), hint=error.hint, retryable=True)]
-        accounts = Accounts.read(self.daemon, zlib.decompress(decode(answer["body"])))
+        data = zlib.decompress(decode(answer["body"]))
+        accounts = Accounts.read(self.daemon, data, doubts=doubts_about(self.host.protocol, data))
         return [
             status,
-            *check.account_findings(
-                self.about, accounts, protocol=self.host.protocol, loaded=loaded, expected=expected
+            *check_accounts.account_findings(
+                self.about,
+                accounts,
+                protocol=self.host.protocol,
+                loaded=loaded,
+                expected=None if self.ledgered is None else self.ledgered.lines,
+                capacity=self.capacity,
             ),
         ]
 

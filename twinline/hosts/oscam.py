@@ -13,6 +13,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from twinline.hosts.daemon import (
+    CANARY,
     MARK,
     SAFE_PASSWORD,
     USERNAME,
@@ -187,6 +188,11 @@ def _end_date(ends_at: datetime, zone: ZoneInfo) -> date:
 def _last_second(day: date, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, time(23, 59, 59), tzinfo=zone).astimezone(UTC)
 
+
+READ_ONLY_PAGE = f"/oscamapi.html?part=userstats&label={CANARY}"
+"""A page that is short however many are loaded; its header tells `httpreadonly`."""
+
+READ_ONLY = r'<oscam [^>]*readonly="(\d)"'
 
 _RELOADS_IF: Mapping[str, str] = {
     "get": "[webif] of oscam.conf does not say httpreadonly = 1",
@@ -552,6 +558,11 @@ class OSCam:
         """None: a reload closes the sessions of an account with another password."""
         del half
 
+    def canary(self) -> "OSCam":
+        """The same, for a record that stays disabled."""
+        groups = [int(group) for group in self.groups.split(",")]
+        return _Canary(width=self.width, zone=self.zone, groups=groups, reload=self.reload, deadline=self.deadline)
+
     def listing(self) -> Listing:
         """Every account; an expired one may still log in."""
         pattern = r'<user name="([^"]*)" status="([^"]*)"'
@@ -573,6 +584,23 @@ class OSCam:
     def shown_end(self, ends_at: datetime) -> str:
         """West of Greenwich it is the day after."""
         return shown_day(ends_at, self.zone)
+
+
+class _Canary(OSCam):
+    """Its commit byte is never set, so the account is loaded and off; gone only when the daemon does not know it."""
+
+    def steps(self, slot: bytes, half: Half) -> Sequence[Step]:
+        form = self._read(slot)
+        off = [] if form is None else [Step(0, self._render(replace(form, kind="off")))]
+        if half.wanted is Wanted.PRESENT:
+            return [*off, Step(0, self._render(replace(self._form_for(half), kind="off")))]
+        return [*off, *(self.scrub(off[0].image) if off else [])]
+
+    def checks(self, half: Half) -> tuple[Check, ...]:
+        path = f"/oscamapi.html?part=userconfig&user={half.username}"
+        if half.wanted is not Wanted.PRESENT:
+            return (Check(path, must=(r"<error>user not exist</error>",)),)
+        return (Check(path, must=(r"<disabled>1</disabled>", f"<description>{re.escape(half.mark)}</description>")),)
 
 
 def _starts_line(data: bytes, offset: int) -> bool:

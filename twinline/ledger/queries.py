@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import AwareDatetime, SecretStr
-from sqlmodel import col, or_, select
+from sqlmodel import col, func, or_, select
 
 from twinline.errors import InvalidOrder, UnknownOrder
 from twinline.ledger import models
@@ -163,6 +163,13 @@ async def holdings(tx: ReadTx, host: str) -> tuple[Holding, ...]:
         )
         for line, half in await tx.session.exec(query)
     )
+
+
+async def last_proof(tx: ReadTx, host: str) -> datetime | None:
+    """When a change of any line was last seen on the running daemon of this host; None for never."""
+    found = await tx.session.exec(select(func.max(models.Half.proven_at)).where(models.Half.host == host))
+    moment = found.one()
+    return None if moment is None else utc(moment)
 
 
 async def order_view(tx: ReadTx, ref: str, *, caller: str, kind: OrderKind | None = None) -> OrderView:
