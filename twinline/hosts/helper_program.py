@@ -8,7 +8,7 @@ The order of system calls in `apply` is the protocol that came through every cra
 (reference/measured.md): verify read-only, journal, open once, write, sync, close once.
 """
 
-import base64
+import binascii
 import bisect
 import contextlib
 import ctypes
@@ -104,11 +104,11 @@ def write_frame(sink: BinaryIO, message: Json) -> None:
 
 
 def to_text(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
 def to_bytes(text: str) -> bytes:
-    return base64.b64decode(text)
+    return binascii.a2b_base64(text)
 
 
 def boot_clock() -> float:
@@ -350,6 +350,10 @@ def decode_ops(rows: List[Any]) -> List[Op]:
     return [(int(offset), to_bytes(old), to_bytes(new)) for offset, old, new in rows]
 
 
+def encode_ops(groups: List[List[Op]]) -> List[Any]:
+    return [[[offset, to_text(old), to_text(new)] for offset, old, new in group] for group in groups]
+
+
 def spans_of(groups: List[List[Op]], width: int) -> List[Tuple[int, int]]:
     """The stretches of whole records in which a plan changes something that was there before it."""
     spans: List[Tuple[int, int]] = []
@@ -464,28 +468,27 @@ class Standing:
             self.check(place)
 
 
-def verify(fd: int, recovered: Optional[bytes], groups: List[List[Op]]) -> None:
+def verify(size: int, records: List[Any], groups: List[List[Op]]) -> None:
     """Check that every place holds the bytes that the plan was made for, earlier writes of the plan counted in.
 
-    `recovered` is the whole file as it will stand after recovery, or None when there is nothing to recover.
+    `size` is that of the file, `records` are those that the plan changes, as they stand before it.
     """
-    size = os.fstat(fd).st_size if recovered is None else len(recovered)
-    written: Dict[int, int] = {}
+    starts = [int(start) for start, _ in records]
+    images = [bytearray(to_bytes(before)) for _, before in records]
     for group in groups:
         for offset, old, new in group:
             if not old:
                 if offset != size:
                     raise Trouble("changed", "the accounts file has another length")
                 size += len(new)
-            elif len(old) != len(new):
+                continue
+            if len(old) != len(new):
                 raise Trouble("bad_request", "an edit may not change a record's length")
-            else:
-                end = offset + len(old)
-                on_disk = os.pread(fd, len(old), offset) if recovered is None else recovered[offset:end]
-                found = bytes(written.get(offset + i, on_disk[i] if i < len(on_disk) else 0) for i in range(len(old)))
-                if found != old:
-                    raise Trouble("changed", "a record no longer holds what was expected")
-            written.update((offset + i, byte) for i, byte in enumerate(new))
+            place = bisect.bisect_right(starts, offset) - 1
+            at, end = offset - starts[place], offset - starts[place] + len(old)
+            if offset + len(old) > size or bytes(images[place][at:end]) != old:
+                raise Trouble("changed", "a record no longer holds what was expected")
+            images[place][at:end] = new
 
 
 # --- the daemon's own status pages -------------------------------------------------------------------
@@ -707,19 +710,14 @@ class Helper:
             if sign != request["signature"]:
                 raise Trouble("changed", "the accounts file was changed by somebody else")
             groups = [decode_ops(rows) for rows in request["groups"]]
-            undone: List[List[Op]] = []
-            recovered: Optional[bytes] = None
-            if entry["state"] == "pending":
-                current = read_all(fd)
-                undone = undone_groups(entry, current)
-                recovered = overlay(current, undone)
-            verify(fd, recovered, groups)
+            undone = undone_groups(entry, read_all(fd)) if entry["state"] == "pending" else []
             todo = undone + [group for group in groups if group]
             records = records_in(fd, todo, self.width)
+            verify(sign[2], records, todo)
         finally:
             os.close(fd)
         if todo:
-            return True, self.write(request, entry, todo, records, sign)
+            return True, self.write(request, entry, undone, todo, records, sign)
         self.settle(entry, request["token"], "")
         return False, sign
 
@@ -736,7 +734,15 @@ class Helper:
         self.journal.write(settled)
         self.journal.forget_older(settled)
 
-    def write(self, request: Json, entry: Json, todo: List[List[Op]], records: List[Any], sign: List[int]) -> List[int]:
+    def write(
+        self,
+        request: Json,
+        entry: Json,
+        undone: List[List[Op]],
+        todo: List[List[Op]],
+        records: List[Any],
+        sign: List[int],
+    ) -> List[int]:
         """Journal, write every group in order, sync, close once; the close is what MultiCS waits for.
 
         Whoever writes at the same moment keeps what he wrote, and we answer `changed`. The journal then stays pending:
@@ -755,7 +761,7 @@ class Helper:
                 "state": "pending",
                 "token": request["token"],
                 "batch": request["batch"],
-                "ops": [[[offset, to_text(old), to_text(new)] for offset, old, new in group] for group in todo],
+                "ops": encode_ops(undone) + [rows for rows in request["groups"] if rows],
                 "records": records,
             }
             try:

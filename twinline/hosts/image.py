@@ -164,11 +164,16 @@ class Image:
     def _take(self, plan: Plan, offset: int, steps: Sequence[Step]) -> None:
         for step in steps:
             before = self._slot(offset)
-            changed = [at for at, (old, new) in enumerate(zip(before, step.image, strict=True)) if old != new]
-            if changed:
-                first, last = changed[0], changed[-1] + 1
+            if before != step.image:
+                first, last = _difference(before, step.image)
                 self._write(plan, step.group, offset + first, before[first:last], step.image[first:last])
 
     def _write(self, plan: Plan, group: int, offset: int, old: bytes, new: bytes) -> None:
         plan.groups[group].append(Op(offset, old, new))
         self.data[offset : offset + len(old)] = new
+
+
+def _difference(before: bytes, after: bytes) -> tuple[int, int]:
+    """From where to where two different slots differ."""
+    bits = int.from_bytes(before) ^ int.from_bytes(after)
+    return len(before) - (bits.bit_length() + 7) // 8, len(before) - ((bits & -bits).bit_length() - 1) // 8
