@@ -171,7 +171,7 @@ class TestAccounts:
         findings = judged(protocol, parked=("carl44",), lines=lines)
         assert bad(findings) == []
         assert [one.item for one in findings] == ["accounts", "records", "size", "loaded accounts", "lines"]
-        assert findings[0].message == "3 of ours, 1 of them off; 1 of others, never touched"
+        assert findings[0].message == "3 of ours, 1 of them off; 1 of others (oldtom), never touched"
         assert in_step(findings)
 
     def test_a_line_that_the_daemon_has_not_loaded_fails(self, protocol: Protocol) -> None:
@@ -288,12 +288,19 @@ def test_a_parked_record_that_multics_still_has_loaded_fails() -> None:
 def test_names_of_others_are_bounded_and_cannot_steer_a_terminal() -> None:
     names = "".join(f"F: many{number} pass\n" for number in range(9)).encode() + b"F: \x1b[31m pass\n"
     findings = judged("multics", extra=names)
+    assert "geheim77" not in str(findings)
     records, warning = [one for one in findings if one.verdict is Verdict.WARN]
     assert records.message == "records that have bytes in their name that are refused at login: 1 ('\\x1b[31m')"
     assert "\x1b" not in warning.message
     assert warning.message == (
         "accounts of others in the file and not loaded: 10 ('\\x1b[31m', many0, many1, many2, many3, …)"
     )
+
+
+def test_a_name_into_which_its_password_has_run_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = judged("multics", extra=b"F: " + b"n" * 64 + b" geheim77\n")
+    assert ("loaded accounts", Verdict.WARN) in bad(findings)
+    assert "geheim77" not in str(findings)
 
 
 def test_findings_decide_the_exit_code() -> None:

@@ -136,6 +136,12 @@ async def test_somebody_who_keeps_the_lock_is_seen_although_we_can_not_get_it(pl
     assert [(each["pid"], each["what"]) for each in seen["holders"]] == [(keeper, "lock")]
 
 
+async def test_somebody_who_only_waits_for_the_lock_is_no_other_writer(place: Place) -> None:
+    (place.folder / "state").mkdir(mode=0o700)
+    with process(HOLD, str(place.folder / "state" / "lock"), "w"):
+        assert (await place.seen())["holders"] == []
+
+
 async def test_two_daemons_on_one_port_are_counted(place: Place) -> None:
     with process(SERVE, str(place.port)), process(SERVE, str(place.port)):
         assert [each["port"] for each in (await place.seen())["listeners"]] == [place.port] * 2

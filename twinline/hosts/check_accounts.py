@@ -12,7 +12,7 @@ from twinline.hosts.check import About, Finding, Verdict
 from twinline.hosts.daemon import CANARY, Daemon, Survey
 from twinline.hosts.errors import RecordConflict
 from twinline.hosts.ports import Wanted
-from twinline.hosts.records import Doubt, FileForm
+from twinline.hosts.records import Doubt, FileForm, shown_name
 from twinline.inventory import COMFORTABLE_CAPACITY
 from twinline.messages import Protocol
 
@@ -84,10 +84,12 @@ def account_findings(
     """
     survey = accounts.survey
     ours = len(accounts.live) + len(accounts.parked)
+    others = sorted(shown_name(name) for name in survey.foreign)
+    named = f" ({_some(others)})" if others else ""
     findings = [
         about.ok(
             "accounts",
-            f"{ours} of ours, {len(accounts.parked)} of them off; {len(survey.foreign)} of others, never touched",
+            f"{ours} of ours, {len(accounts.parked)} of them off; {len(others)} of others{named}, never touched",
         )
     ]
     findings += records_findings(about, accounts)
@@ -115,7 +117,7 @@ def records_findings(about: About, accounts: Accounts) -> list[Finding]:
     findings: list[Finding] = []
     for doubt in accounts.doubts:
         what = "lines" if all(name.startswith("line ") for name in doubt.names) else "records"
-        text = _counted(f"{what} that {doubt.rule.text}", doubt.names)
+        text = f"{what} that {doubt.rule.text}: {len(doubt.names)} ({_some(doubt.names)})"
         judged = about.fail if doubt.rule.grave else about.warn
         findings.append(judged("records", text, hint=doubt.rule.hint))
     if CANARY in accounts.live | accounts.parked:
@@ -213,7 +215,11 @@ def _ledger(about: About, accounts: Accounts, expected: Sequence[Expected]) -> l
 
 
 def _counted(what: str, names: Iterable[str]) -> str:
-    """How many there are, and some of their names; accounts of others may be called anything."""
-    every = sorted(name if name.isprintable() else ascii(name) for name in names)
-    more = ", …" if len(every) > _MOST_NAMES else ""
-    return f"{what}: {len(every)} ({', '.join(every[:_MOST_NAMES])}{more})"
+    """How many there are, and some of their names."""
+    every = sorted(shown_name(name) for name in names)
+    return f"{what}: {len(every)} ({_some(every)})"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = ", …" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more

@@ -1195,12 +1195,14 @@ MOST_BESIDE = 100
 def look_around(helper: Helper, info: os.stat_result, around: Json) -> Json:
     """Who else is at the file, what lies beside it, how the daemon runs, and what the last reload was like."""
     accounts = os.path.realpath(helper.accounts)
-    files = {accounts: "accounts", os.path.realpath(helper.path("lock")): "lock"}
+    files = {accounts: "accounts"}
     sockets = listeners(around["ports"])
     lock: Optional[int] = None
-    # With the lock, whoever still has the file open is not one of our own.
-    with contextlib.suppress(Trouble):
+    try:
+        # While we have it, whoever still has the file open is not one of our own.
         lock = helper.locked()
+    except Trouble:
+        files[os.path.realpath(helper.path("lock"))] = "lock"
     try:
         seen = look_at_processes(files, [each["inode"] for each in sockets if each["port"] == around["ports"][0]])
     finally:

@@ -8,9 +8,10 @@ import asyncio
 import html
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from twinline.errors import TwinlineError
@@ -78,14 +79,8 @@ class _Look:
         now = datetime.now(UTC)
         asked = around.instants(self.host.timezone, now)
         reload = self.host.reload or Reload()
-        wanted = {
-            "daemon": self.host.protocol,
-            "ports": [urlsplit(self.host.status.url).port or 80, self.host.public.port],
-            "instants": asked,
-            "pid_file": reload.pid_file,
-        }
         try:
-            answer = await self.helper.ask("inspect", {"around": wanted})
+            answer = await self.helper.ask("inspect", {"around": self._around(asked)})
         except FileTrouble as error:
             return check.no_file(self.about, error)
         file = FileFacts(
@@ -117,7 +112,18 @@ class _Look:
             return around.not_proven_finding(self.about, error.cause, left=error.left)
         except TwinlineError as error:
             return self.about.fail(around.RELOAD, error.message, hint=error.hint, retryable=error.retryable)
-        return around.proven_finding(self.about, seconds=proof.seen + proof.gone)
+        answer = await self.helper.ask("inspect", {"around": self._around(())})
+        visible = Around.model_validate(answer).reload.visible
+        return around.proven_finding(self.about, seconds=proof.seen + proof.gone, visible=visible)
+
+    def _around(self, instants: Sequence[float]) -> dict[str, Any]:
+        """What the helper has to look around for."""
+        return {
+            "daemon": self.host.protocol,
+            "ports": [urlsplit(self.host.status.url).port or 80, self.host.public.port],
+            "instants": instants,
+            "pid_file": None if self.host.reload is None else self.host.reload.pid_file,
+        }
 
     async def _settings(self, seen: Around, reload: Reload) -> list[Finding]:
         if self.host.protocol == "multics":

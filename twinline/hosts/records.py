@@ -49,10 +49,16 @@ class Doubts:
 
 
 def shown(name: bytes) -> str:
+    """A username of a file for a person."""
+    return shown_name(name.decode("latin-1"))
+
+
+def shown_name(name: str) -> str:
     """A username for a person, cut to what a login sends: behind one that is too long its password may stand."""
     if not name:
         return "(no name)"
-    text = name[:LOGIN_BYTES].decode("latin-1")
+    text = name[:LOGIN_BYTES]
+    # Accounts of others may be called anything, and a terminal would obey some of it.
     safe = text if text.isprintable() else ascii(text)
     return safe if len(name) <= LOGIN_BYTES else f"{safe}…"
 
