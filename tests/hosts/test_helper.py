@@ -7,6 +7,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -26,10 +27,11 @@ from tests.hosts.helper_process import (
 )
 from tests.hosts.judge import KINDS, Kind
 from tests.hosts.lab import FOREIGN
-from twinline.hosts.helper_program import Journal, records_in
+from twinline.hosts import helper_program
+from twinline.hosts.helper_program import Helper, Journal, records_in
 from twinline.hosts.image import Image, Plan
 from twinline.hosts.ports import Half, Wanted
-from twinline.hosts.ssh import HelperSetup, encode, helper_source
+from twinline.hosts.ssh import HelperSetup, decode, encode, helper_source
 
 
 @dataclass(frozen=True)
@@ -485,3 +487,27 @@ async def test_a_new_layout_keeps_mode_and_owner_and_leaves_no_second_file(folde
     after = accounts.stat()
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
     assert [file.name for file in accounts.parent.iterdir()] == ["accounts"]
+
+
+def _no_lease(fd: int, kind: int, patience: float) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("who", ["nobody reads", "somebody reads", "a host that grants no lease"])
+def test_the_commit_byte_waits_only_where_somebody_may_still_be_reading(
+    place: Place, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(helper_program.time, "sleep", pauses.append)
+    if who == "a host that grants no lease":
+        monkeypatch.setattr(helper_program, "lease", _no_lease)
+    running = Helper(place.setup.as_request())
+    answer = running.read({})
+    image = Image(place.kind.daemon, zlib.decompress(decode(answer["body"])), answer["signature"], recover=False)
+    request = apply_request(image, image.plan([ALDER], []))
+    with ExitStack() as stack:
+        if who == "somebody reads":
+            stack.enter_context(place.accounts.open("rb"))
+        running.apply(request)
+    assert (helper_program.SETTLE_SECONDS in pauses) == (who != "nobody reads")
+    assert [each.user for each in place.kind.served(place.accounts.read_bytes())][-1] == ALDER.username

@@ -16,9 +16,10 @@ from twinline.hosts.ports import Half
 class Step:
     """One write on the way from a slot's present bytes to the wanted ones.
 
-    Steps come in order, those of group 0 first. Group 1 follows after a pause that lets readers finish: it is for a
-    mark or commit byte that has to prove what the daemon's pages do not show. Everything else needs no pause, because
-    a daemon that read old and new bytes in one does not show the whole change, and reads again after the close.
+    Steps come in order, those of group 0 first. Group 1 follows when nobody can still be reading what stood before,
+    which takes a pause where the kernel does not tell: it is for a mark or commit byte that has to prove what the
+    daemon's pages do not show. Everything else needs no pause, because a daemon that read old and new bytes in one
+    does not show the whole change, and reads again after the close.
     """
 
     group: Literal[0, 1]

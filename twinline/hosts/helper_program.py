@@ -326,6 +326,11 @@ def lease(fd: int, kind: int, patience: float) -> bool:
             return True
 
 
+def alone(fd: int) -> bool:
+    """Whether a lease of ours has kept everybody else out all the time, even for reading."""
+    return fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_WRLCK
+
+
 def append(fd: int, data: bytes, planned: int) -> None:
     """Append at the end, wherever that is by now; Trouble if it is not where it was planned.
 
@@ -773,7 +778,7 @@ class Helper:
             try:
                 standing = Standing(fd, records)
                 for number, group in enumerate(todo):
-                    if number:
+                    if number and not alone(fd):
                         # A reader that saw the next group must have had time to finish reading the one before.
                         time.sleep(SETTLE_SECONDS)
                     for op in group:
