@@ -1,7 +1,9 @@
 """Opening the ledger, its transactions, and what becomes of a database that is not well."""
 
+import asyncio
 import os
 import sqlite3
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -161,3 +163,22 @@ async def test_moments_come_back_in_utc_to_the_microsecond(desk: Desk) -> None:
         tx.session.add(models.Host(name="zoned", protocol="oscam", created_at=moment))
     read = next(host.created_at for host in await desk.rows(models.Host) if host.name == "zoned")
     assert read.isoformat() == "2026-03-28T23:59:59.999999+00:00"
+
+
+async def test_whoever_is_cancelled_in_the_middle_of_a_transaction_leaves_no_lock_behind(
+    desk: Desk, keys: KeyRing
+) -> None:
+    ledger = await Ledger.open(f"sqlite:///{desk.path}", keys=keys, patience=1)
+    other = replace(desk, ledger=ledger)
+    await other.trial()
+    gone: list[asyncio.Task[object]] = []
+    for turns in range(40):
+        gone.append(asyncio.create_task(other.open_batch("mc-eu1")))
+        for _ in range(turns):
+            await asyncio.sleep(0.0003)
+        gone[-1].cancel()
+        await asyncio.wait(gone)
+        # Kept, as a caller might: the lock must not wait for somebody to collect what was cancelled.
+        await other.open_batch("os-eu1")
+    assert any(each.cancelled() for each in gone)
+    await ledger.close()

@@ -1,7 +1,9 @@
 """Opens the ledger and gives out its transactions."""
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -118,6 +120,7 @@ def _engine(url: str, patience: float) -> AsyncEngine:
     )
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "begin", _begin)
+    event.listen(engine.sync_engine, "invalidate", _let_go)
     return engine
 
 
@@ -160,6 +163,13 @@ def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _let_go(connection: DBAPIConnection, _: ConnectionPoolEntry, __: BaseException | None) -> None:
+    # Whoever was cancelled in the middle of a statement leaves it open, and SQLite keeps a closed connection with
+    # its transaction and its lock until somebody collects that statement.
+    with contextlib.suppress(ValueError, sqlite3.Error):
+        connection.rollback()
 
 
 def _begin(connection: Connection) -> None:
