@@ -1,7 +1,8 @@
 """Follows helpers through their system calls, and has them die or fail at a chosen one.
 
 A program of its own: forking is safe here, where nothing else runs, and only the thread that follows a process may
-tell it anything. Reads one command per line and answers each with one line, `attach` with two; see `crashes`.
+tell it anything. Reads one command per line and answers each with one line; `attach` with one when it follows, and
+another when the helper stands at its step or has ended. See `crashes`.
 The calls are not listed anywhere: they are those that the real helper makes, as the kernel reports them.
 """
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tests.hosts.crashes import COMMANDS, Attach, Call, Done, Fault, Job, Release, Report, State, Step
+from tests.hosts.crashes import COMMANDS, Attach, Call, Fault, Job, Release, Report, State, Step
 from tests.support.ptrace import Followed, Stop, follow_me
 from tests.support.syscalls import CALLS, Kind
 from twinline.hosts import helper_program as helper
@@ -220,30 +221,27 @@ def frames(source: BinaryIO) -> Any:
 
 
 def attach(command: Attach) -> Followed | None:
-    """Follow a helper until it stands at its step; None, and why, if it ends before or answers without coming to it."""
+    """Follow a helper until it stands at its step; None if it ends before."""
     followed = Followed.attached(command.pid)
     meaning = Meaning(followed, command.folder, followed.fd_path(0), followed.fd_path(1), answered=1)
-    say(Done())
+    calls: list[Call] = []
+    say(Report())
     while (stop := followed.next()) is not None:
-        if stop.side == "leave":
-            continue
-        call = meaning.of(stop)
+        call = meaning.of(stop) if stop.side == "enter" else None
         if call is None:
             continue
+        calls.append(call)
         if call.step == command.at:
             if command.side == "after":
                 followed.next()
-            say(Done())
+            say(Report(calls=calls))
             return followed
-        if call.step.name == "write" and call.step.target == ANSWERS:
-            followed.let_go()
-            say(Done(ok=False, error=f"the helper answered, and never came to this: {command.at}"))
-            return None
-    say(Done(ok=False, error=f"the helper ended before it came to this: {command.at}"))
+    error = f"the helper ended, and never came to this: {command.at}" if command.at is not None else ""
+    say(Report(calls=calls, error=error))
     return None
 
 
-def say(answer: Done | Report) -> None:
+def say(answer: Report) -> None:
     """Write one answer."""
     sys.stdout.write(answer.model_dump_json() + "\n")
     sys.stdout.flush()
@@ -271,7 +269,7 @@ def main() -> None:
                 if held is not None:
                     held.kill() if kill else held.let_go()
                 held = None
-                say(Done())
+                say(Report())
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class Job(_Model):
 
 
 class Report(_Model):
-    """What became of a job."""
+    """What became of a command."""
 
     calls: list[Call] = []
     states: list[State] = []
@@ -100,13 +100,16 @@ class Report(_Model):
 
 
 class Attach(_Model):
-    """Follow a helper that waits for a request, and hold it where it comes to a step of the next one."""
+    """Follow a helper that waits for a request, and hold it where it comes to a step, or see all its steps to its end.
+
+    However many requests it answers, all that it does counts as the first one after `hello`.
+    """
 
     do: Literal["attach"] = "attach"
     pid: int
     folder: str
-    at: Step
-    side: Literal["before", "after"] = "before"
+    at: Step | None
+    side: Literal["before", "after"]
 
 
 class Release(_Model):
@@ -114,13 +117,6 @@ class Release(_Model):
 
     do: Literal["release"] = "release"
     kill: bool
-
-
-class Done(_Model):
-    """The answer to attach, when the helper is followed and when it is held, and to release."""
-
-    ok: bool = True
-    error: str = ""
 
 
 COMMANDS: TypeAdapter[Job | Attach | Release] = TypeAdapter(Job | Attach | Release)
@@ -137,38 +133,34 @@ class Driver:
     ) -> Report:
         """Carry out requests, the first of which is `hello`; fails if a fault's step was not come to."""
         self._send(Job(folder=str(folder), requests=list(requests), fault=fault, watch=watch))
-        report = Report.model_validate_json(self._line())
-        assert not report.error, report.error
-        return report
+        return self._report()
 
-    def attach(self, pid: int, folder: object, at: Step, side: Literal["before", "after"] = "before") -> None:
-        """Have a running helper that waits for a request held at a step of it."""
+    def attach(self, pid: int, folder: object, at: Step | None, side: Literal["before", "after"] = "before") -> None:
+        """Have a running helper that waits for a request held at a step, or only watched."""
         self._send(Attach(pid=pid, folder=str(folder), at=at, side=side))
-        self._done()
+        self._report()
 
-    def held(self) -> None:
-        """Wait until the attached helper stands at its step; fails if it ended before or never came to it."""
-        self._done()
+    def held(self) -> Report:
+        """Wait until the attached helper stands at its step, or has ended; fails if it ended without coming to it."""
+        return self._report()
 
     def release(self, *, kill: bool = False) -> None:
         """Let the held helper run on, or end it there."""
         self._send(Release(kill=kill))
-        self._done()
+        self._report()
 
     def _send(self, command: _Model) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(command.model_dump_json() + "\n")
         self._process.stdin.flush()
 
-    def _line(self) -> str:
+    def _report(self) -> Report:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, "the driver ended; its error stands above"
-        return line
-
-    def _done(self) -> None:
-        done = Done.model_validate_json(self._line())
-        assert done.ok, done.error
+        report = Report.model_validate_json(line)
+        assert not report.error, report.error
+        return report
 
 
 @contextmanager

@@ -41,7 +41,12 @@ async def while_held(
     """Ask a helper, act while it stands at a step, and return its answer."""
     await asyncio.to_thread(driver.attach, running.process.pid, stage.folder, at, side)
     asking = asyncio.create_task(running.ask(request))
-    await asyncio.to_thread(driver.held)
+    held = asyncio.create_task(asyncio.to_thread(driver.held))
+    await asyncio.wait((asking, held), return_when=asyncio.FIRST_COMPLETED)
+    if not held.done():
+        # It will never come to the step; the driver finds that out by its end.
+        running.process.kill()
+    await held
     try:
         act()
     finally:
