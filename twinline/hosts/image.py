@@ -35,6 +35,8 @@ class Plan:
     """Line ids whose username stands in a record that is not ours."""
     unsafe: list[str] = field(default_factory=list[str])
     """Line ids whose values can't be written."""
+    growing: list[str] = field(default_factory=list[str])
+    """Line ids whose records need room that the file does not have yet."""
 
     @property
     def empty(self) -> bool:
@@ -73,7 +75,9 @@ class Image:
         """
         plan = Plan()
         wanted = {half.username for half in halves}
-        self._grow(plan, sum(1 for half in halves if self._needs_slot(half)))
+        newcomers = [half.line_id for half in halves if self._needs_slot(half)]
+        plan.growing = newcomers[len(self.free) :]
+        self._grow(plan, len(newcomers))
         for half in halves:
             if half.username in self.foreign:
                 plan.conflicts.append(half.line_id)

@@ -16,6 +16,7 @@ from typing import Any
 from twinline.hosts.daemon import Check, Daemon, Kick
 from twinline.hosts.errors import (
     Fenced,
+    FileTrouble,
     HelperFailed,
     HostError,
     LedgerSetBack,
@@ -284,6 +285,14 @@ class HostWriter:
             except Changed:
                 self._image = None
                 continue
+            except FileTrouble as error:
+                # A full disk holds up those who need room, and nobody who is to lose access or has a slot.
+                rest = tuple(half for half in batch.halves if half.line_id not in plan.growing)
+                if not plan.growing or not rest:
+                    raise
+                self._image = None
+                failed = await self._carry_out(helper, replace(batch, halves=rest))
+                return failed | dict.fromkeys(plan.growing, error)
             if failed:
                 # A person may have to repair the file, and the next try has to see that.
                 self._image = None
