@@ -10,6 +10,7 @@ import pytest
 
 from tests.hosts.crash_driver import ANSWERS, WRITES
 from tests.hosts.crashes import Report, State
+from tests.hosts.helper_process import stored_in
 from tests.hosts.playing import SCENES, every_scene
 from tests.hosts.scenes import Scene, Stage
 from twinline.hosts import helper_program
@@ -33,20 +34,30 @@ def journalled(watched: Report, after: bytes) -> tuple[State, State, str]:
     raise AssertionError("the journal never said so")
 
 
-def torn(before: State, behind: State, name: str) -> Iterator[dict[str, bytes]]:
-    """The files with a journal entry that came only so far over what stood there before."""
-    old, new = before.files[name], behind.files[name]
-    for length in range(len(new)):
-        yield {**before.files, name: new[:length] + old[length:]}
+def torn(stage: Stage, before: State, behind: State, name: str) -> Iterator[dict[str, bytes]]:
+    """The files with a journal entry that came only so far, over what stood there before and over one as long as it."""
+    new = behind.files[name]
+    for old in (before.files[name], settled_like(stage, new)):
+        for length in range(len(new)):
+            if (mixed := new[:length] + old[length:]) != new:
+                yield {**before.files, name: mixed}
+
+
+def settled_like(stage: Stage, new: bytes) -> bytes:
+    """An older entry that differs from a new one only here and there, so that a mixture of both can be read."""
+    entry = stored_in(new)
+    entry |= {"seq": 0, "state": "applied", "batch": "b" * len(entry["batch"])}
+    helper_program.store(str(stage.folder / "entry"), entry)
+    return (stage.folder / "entry").read_bytes()
 
 
 def check_torn_journals(stage: Stage, scene: Scene, watched: Report) -> None:
     """Of every length: an entry that is not whole was never written, at the beginning and at the end of a batch."""
-    for files in torn(*journalled(watched, b'"state":"pending"')):
+    for files in torn(stage, *journalled(watched, b'"state":"pending"')):
         stage.put(files)
         image = stage.read()
         assert (bytes(image.data), image.recover) == (scene.start, False)
-    for files in torn(*journalled(watched, b'"state":"applied","token":[1,7]')):
+    for files in torn(stage, *journalled(watched, b'"state":"applied","token":[1,7]')):
         stage.put(files)
         image = stage.read()
         assert (bytes(image.data), image.recover) == (scene.end, True)
