@@ -304,8 +304,8 @@ async def check_mishap(host: Host, edit: str, step: Step, mishap: Mishap) -> Non
     inode = host.lab.accounts.stat().st_ino
     await asyncio.to_thread(host.driver.attach, host.helper_pid(), host.lab.folder, step)
     bringing = asyncio.create_task(host.bring_once(half))
+    # The file is not looked at while the helper stands still: it may have a lease on it, and opening it would wait.
     await asyncio.to_thread(host.driver.held)
-    host.check()
 
     await mishap(host)
 
@@ -329,6 +329,9 @@ async def check_who_gets_in(host: Host) -> None:
 async def check_converges(host: Host, half: Half) -> None:
     """The next worker brings about what the ledger wants, and the daemon's customers see it."""
     await host.bring(half)
+    # A batch that finds nothing of ours to do but what was left over.
+    host.halves.append(host.lab.ledger.change(OTHER))
+    await host.bring(host.halves[-1])
     await host.scrubbed()
     host.check()
     host.law.check_done(host.lab.accounts.read_bytes())

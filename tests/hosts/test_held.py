@@ -1,9 +1,10 @@
 """A helper is held at one of its system calls while somebody else acts: another helper, or a human."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.hosts.helper_process import HelperProcess, Refused, apply_request, he
 from tests.hosts.judge import KINDS, Kind
 from tests.hosts.playing import played
 from tests.hosts.scenes import NAME, NEIGHBOUR, Stage, holding, scene
+from tests.support.root import require_root
 from twinline.hosts.helper_program import Trouble, signature
 from twinline.hosts.image import Image
 from twinline.hosts.ports import Wanted
@@ -22,6 +24,16 @@ pytestmark = pytest.mark.usefixtures("small_files")
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.protocol)
 ALDER, BIRCH = half(NAME, 1), half(NEIGHBOUR, 1)
+
+
+WITHOUT_LEASE: Final = ("setpriv", "--bounding-set", "-lease")
+"""Words in front of a helper that the system grants no lease on a file of somebody else: nothing keeps a human out."""
+
+
+def theirs(stage: Stage) -> None:
+    """Give the accounts file to somebody else, who lets us write to it."""
+    require_root("gives a file to another user")
+    os.chown(stage.accounts, 65_534, 65_534)
 
 
 def told(stage: Stage) -> HelperSetup:
@@ -60,11 +72,12 @@ async def test_what_a_human_changes_while_we_read_does_not_pass_for_what_was_rea
 ) -> None:
     with played(folder, kind) as stage:
         stage.put({"accounts": holding(kind, ALDER)})
+        theirs(stage)
 
         def by_hand() -> None:
             stage.accounts.write_bytes(stage.accounts.read_bytes().replace(b"tompass1", b"tompass2"))
 
-        async with helper(told(stage)) as running:
+        async with helper(told(stage), before=WITHOUT_LEASE) as running:
             read = Step(request=1, name="pread64", target="accounts")
             image = image_in(kind, await while_held(driver, stage, running, {"do": "read"}, read, by_hand, "after"))
             plan = image.plan([half(NAME, 2, wanted=Wanted.BLOCKED)], [])
@@ -79,13 +92,14 @@ async def test_what_a_human_changes_before_we_close_does_not_pass_for_ours(
 ) -> None:
     with played(folder, kind) as stage:
         stage.put({"accounts": holding(kind, ALDER)})
+        theirs(stage)
 
         def by_hand() -> None:
             with stage.accounts.open("r+b") as file:
                 file.seek(stage.accounts.read_bytes().index(b"tompass1"))
                 file.write(b"tompass2")
 
-        async with helper(told(stage)) as running:
+        async with helper(told(stage), before=WITHOUT_LEASE) as running:
             image = await running.read(kind)
             request = apply_request(image, image.plan([half(NAME, 2, wanted=Wanted.BLOCKED)], []))
             second = Step(request=1, name="close", target="accounts", nth=2)
