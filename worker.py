@@ -32,6 +32,7 @@ from workflows.block import Block
 from workflows.block_end import BlockEnd
 from workflows.change_password import ChangePassword
 from workflows.close import Close
+from workflows.move import Move
 from workflows.purchase import Purchase
 from workflows.renewal import Renewal
 from workflows.term import Term
@@ -46,6 +47,7 @@ WORKFLOWS: Sequence[type] = (
     BlockEnd,
     Unblock,
     ChangePassword,
+    Move,
     Close,
     Term,
 )

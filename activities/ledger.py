@@ -7,7 +7,7 @@ from temporalio import activity
 
 from activities.errors import translated
 from twinline.errors import InvalidOrder
-from twinline.ledger import Ledger, halves, orders, terms
+from twinline.ledger import Ledger, halves, moves, orders, terms
 from twinline.mail import Address, AddressError, normalise_person, parse_address
 from twinline.messages import (
     BlockOrder,
@@ -17,7 +17,12 @@ from twinline.messages import (
     HalvesAsked,
     LateTrial,
     LateTrialMoved,
+    MoveDecision,
+    MoveMade,
+    MoveOrder,
+    MoveStep,
     NameOf,
+    OldPairKept,
     OrderOutcome,
     PasswordOrder,
     PurchaseOrder,
@@ -48,6 +53,10 @@ class LedgerActivities:
             self.record_unblock,
             self.record_password,
             self.record_close,
+            self.record_move,
+            self.keep_old_pair,
+            self.break_move,
+            self.call_off_move,
             self.start_late_trial,
             self.end_grant,
             self.retry_halves,
@@ -121,6 +130,35 @@ class LedgerActivities:
             async with self._ledger.write() as tx:
                 recorded = await orders.record_close(tx, task.order, now=task.at, workflow_id=task.workflow_id)
             return self._with_times(recorded)
+
+    @activity.defn(name=NameOf.RECORD_MOVE)
+    async def record_move(self, task: TakeOrder[MoveOrder]) -> Recorded:
+        """Take a move."""
+        with translated():
+            async with self._ledger.write() as tx:
+                recorded = await orders.record_move(tx, task.order, now=task.at, workflow_id=task.workflow_id)
+            return self._with_times(recorded)
+
+    @activity.defn(name=NameOf.KEEP_OLD_PAIR)
+    async def keep_old_pair(self, made: MoveMade) -> OldPairKept:
+        """Set until when a move keeps the old pair."""
+        with translated():
+            async with self._ledger.write() as tx:
+                return await moves.keep_old_pair(tx, made)
+
+    @activity.defn(name=NameOf.BREAK_MOVE)
+    async def break_move(self, step: MoveStep) -> MoveDecision:
+        """Let a move leave the old pair, if the new one serves."""
+        with translated():
+            async with self._ledger.write() as tx:
+                return await moves.break_move(tx, step)
+
+    @activity.defn(name=NameOf.CALL_OFF_MOVE)
+    async def call_off_move(self, step: MoveStep) -> MoveDecision:
+        """Let the line stay on its old pair."""
+        with translated():
+            async with self._ledger.write() as tx:
+                return await moves.call_off_move(tx, step)
 
     @activity.defn(name=NameOf.START_LATE_TRIAL)
     async def start_late_trial(self, late: LateTrial) -> LateTrialMoved:

@@ -81,6 +81,9 @@ class MailActivities:
         halves = facts.halves
         if kind is MailKind.SECOND_HALF:
             halves = tuple(half for half in halves if half.host in ready)
+            if len(halves) != 1:
+                # The line has moved meanwhile, and the mail of the move tells of the other entries.
+                return None
         about = (facts.about,) if kind is MailKind.BLOCKED and facts.about is not None else facts.blocks
         service = self._inventory.service
         return mailing.MailFacts(
@@ -103,6 +106,7 @@ class MailActivities:
                 mailing.BlockNotice(owner=block.owner, reason=block.reason, case=block.case) for block in about
             ),
             reference=task.reference,
+            old_until=_old_until(facts, task.at) if kind is MailKind.MOVED else None,
         )
 
     def _entry(self, half: HalfProgress, ready: set[str]) -> mailing.Entry:
@@ -164,11 +168,17 @@ def _true_kind(task: MailTask, facts: LedgerMailFacts, ready: set[str]) -> MailK
     if kind is MailKind.CREDENTIALS and facts.blocks:
         # Credentials would be refused; the customer hears that the time was added and why the line is off.
         return MailKind.EXTENDED
-    if kind is MailKind.PASSWORD and facts.blocks:
+    if kind is MailKind.MOVED or (kind is MailKind.PASSWORD and facts.blocks):
         return kind
     if kind in mailing.SHOWS_CREDENTIALS and (facts.blocks or not ready):
         return None
     return kind
+
+
+def _old_until(facts: LedgerMailFacts, now: datetime) -> datetime | None:
+    """Until when the entries of before a move work, if they do."""
+    kept = facts.old_until is not None and facts.old_until > now
+    return facts.old_until if kept and facts.old_serves else None
 
 
 def _bare(address: str) -> str:

@@ -48,6 +48,7 @@ _WORKFLOWS = {
     OrderKind.BLOCK: NameOf.BLOCK,
     OrderKind.UNBLOCK: NameOf.UNBLOCK,
     OrderKind.PASSWORD: NameOf.CHANGE_PASSWORD,
+    OrderKind.MOVE: NameOf.MOVE,
     OrderKind.CLOSE: NameOf.CLOSE,
 }
 

@@ -52,6 +52,28 @@ class RegionFull(TwinlineError):
     retryable = True
 
 
+class UnknownPair(TwinlineError):
+    """The inventory has no pair of that name."""
+
+    category = Category.NOT_FOUND
+
+
+class PairFull(TwinlineError):
+    """The pair holds as many lines as its capacity allows."""
+
+    retryable = True
+
+
+class SamePair(TwinlineError):
+    """The line lives on that pair already."""
+
+
+class MoveRunning(TwinlineError):
+    """A move of the line is not over yet; the next one has to wait for it."""
+
+    retryable = True
+
+
 class UnknownLine(TwinlineError):
     """No line has that username."""
 
@@ -115,6 +137,10 @@ ORDER_ERRORS: dict[str, type[TwinlineError]] = {
         InvalidOrder,
         UnknownRegion,
         RegionFull,
+        UnknownPair,
+        PairFull,
+        SamePair,
+        MoveRunning,
         UnknownLine,
         UnknownOrder,
         UnknownBlock,

@@ -30,12 +30,14 @@ CallerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,3
 # No "@" and nothing else that could carry a person's address into a workflow id, which is never encrypted.
 OrderId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
 RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+PairName = RegionName
 Username = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{4,20}$")]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
 # Kept for ever beside the actor: no address may slip in.
 AbandonReason = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f@]+$")]
 EmailText = Annotated[str, StringConstraints(min_length=3, max_length=254, pattern=r"^[^\x00-\x20\x7f]+$")]
 Days = Annotated[int, Field(ge=1, le=3660)]
+OverlapHours = Annotated[float, Field(ge=0, le=31 * 24, allow_inf_nan=False)]
 
 Protocol = Literal["multics", "oscam"]
 Plan = Literal["trial", "paid"]
@@ -62,6 +64,7 @@ class OrderKind(StrEnum):
     BLOCK = "block"
     UNBLOCK = "unblock"
     PASSWORD = "password"
+    MOVE = "move"
     CLOSE = "close"
 
 
@@ -142,6 +145,15 @@ class PasswordOrder(_Order):
     line: Username
 
 
+class MoveOrder(_Order):
+    """Another pair for a line: the old one is kept for `overlap_hours` after the new one was proven."""
+
+    order: OrderId
+    line: Username
+    pair: PairName
+    overlap_hours: OverlapHours = 24.0
+
+
 class CloseOrder(_Order):
     """The end of a line for good, whatever was paid for; its name is never used again."""
 
@@ -149,7 +161,7 @@ class CloseOrder(_Order):
     line: Username
 
 
-Order = TrialOrder | PurchaseOrder | RenewalOrder | BlockOrder | UnblockOrder | PasswordOrder | CloseOrder
+Order = TrialOrder | PurchaseOrder | RenewalOrder | BlockOrder | UnblockOrder | PasswordOrder | MoveOrder | CloseOrder
 OrderT = TypeVar("OrderT", bound=Order)
 
 
@@ -172,6 +184,8 @@ def order_kind(order: Order) -> OrderKind:
             return OrderKind.UNBLOCK
         case PasswordOrder():
             return OrderKind.PASSWORD
+        case MoveOrder():
+            return OrderKind.MOVE
         case CloseOrder():
             return OrderKind.CLOSE
 
@@ -209,6 +223,8 @@ class HalfRef(Message):
 
     host: str
     protocol: Protocol
+    leaving: bool = False
+    """Whether a move takes the line away from this host."""
 
 
 class BlockInfo(Message):
@@ -278,6 +294,37 @@ class TermDecision(Message):
     halves: tuple[HalfRef, ...] = ()
 
 
+class MoveMade(Message):
+    """Tell the ledger that a move's new pair is ready, and until when the old one is to be kept."""
+
+    order_id: str
+    at: AwareDatetime
+    keep_until: AwareDatetime
+
+
+class OldPairKept(Message):
+    """Until when a move keeps the old pair: what the customer is told."""
+
+    until: AwareDatetime
+
+
+class MoveStep(Message):
+    """Ask the ledger to take a move's last step, now."""
+
+    order_id: str
+    at: AwareDatetime
+
+
+class MoveDecision(Message):
+    """What became of a move's last step, and the revision that its halves must reach because of it.
+
+    `later`: no server of the new pair is known to serve the line just now, so the old one must not be broken.
+    """
+
+    outcome: Literal["broken", "called_off", "later"]
+    revision: int
+
+
 # --- halves -----------------------------------------------------------------------------------------
 
 
@@ -333,6 +380,8 @@ class HalfReceipt(Message):
     attempts: int
     last_error: str | None = None
     next_attempt: AwareDatetime | None = None
+    leaving: bool = Field(default=False, exclude_if=lambda leaving: not leaving)
+    """Whether a move takes the line away from this host; left out where there is none."""
 
 
 class RetryNow(Message):
@@ -395,6 +444,7 @@ class MailKind(StrEnum):
     BLOCKED = "blocked"
     UNBLOCKED = "unblocked"
     PASSWORD = "password"
+    MOVED = "moved"
     CLOSED = "closed"
     REMINDER = "reminder"
 
@@ -418,7 +468,7 @@ class MailTask(Message):
     """The caller's own id of the order, by which a customer can ask about it."""
     at: AwareDatetime
     hosts: tuple[str, ...] = ()
-    """Credentials, password: the hosts that the order has seen proven. Second half: those that became ready since."""
+    """Credentials, password, moved: the hosts that the order has seen proven. Second half: those ready since then."""
     grant_id: str | None = None
     """Reminder: the grant whose end is near; there is nothing to say when another one outlives it."""
 
@@ -462,6 +512,8 @@ class Receipt(Message):
     halves: tuple[HalfReceipt, ...]
     mail: MailReceipt | None
     workflow_id: str
+    old_until: AwareDatetime | None = Field(default=None, exclude_if=lambda until: until is None)
+    """A move whose new pair is ready: until when the old one is kept; left out of other receipts."""
 
 
 class OrderStatus(Message):
@@ -537,6 +589,7 @@ class NameOf:
     BLOCK = "Block"
     UNBLOCK = "Unblock"
     CHANGE_PASSWORD = "ChangePassword"
+    MOVE = "Move"
     CLOSE = "Close"
     TERM = "Term"
     BLOCK_END = "BlockEnd"
@@ -551,6 +604,10 @@ class NameOf:
     RECORD_UNBLOCK = "record_unblock"
     RECORD_PASSWORD = "record_password"
     RECORD_CLOSE = "record_close"
+    RECORD_MOVE = "record_move"
+    KEEP_OLD_PAIR = "keep_old_pair"
+    BREAK_MOVE = "break_move"
+    CALL_OFF_MOVE = "call_off_move"
     START_LATE_TRIAL = "start_late_trial"
     END_GRANT = "end_grant"
     RETRY_HALVES = "retry_halves"

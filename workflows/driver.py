@@ -37,6 +37,7 @@ class DrivesHalves:
         self._halves: Halves | None = None
         self._waiting: dict[str, str] = {}
         """By host, why a person was told to look."""
+        self._note = ""
 
     def drive(self, line_id: str, refs: Sequence[HalfRef], revision: int, so_far: Sequence[HalfSoFar] = ()) -> Halves:
         """Start all halves, as the run before left them if there was one."""
@@ -106,6 +107,11 @@ class DrivesHalves:
 
     # -- what is shown
 
+    def show_note(self, note: str) -> None:
+        """Let a sentence stand under the halves on Temporal's own pages."""
+        self._note = note
+        self._show()
+
     def _changed(self) -> None:
         self._alert()
         self._show()
@@ -135,6 +141,8 @@ class DrivesHalves:
         lines = [_in_words(half) for half in halves.all]
         if waiting:
             lines += ["", "Then send `retry_now`, or give the half up with `abandon_half`."]
+        if self._note:
+            lines += ["", self._note]
         workflow.set_current_details("\n".join(lines))
 
 

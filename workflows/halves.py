@@ -6,7 +6,7 @@ looked at every ten minutes, so that a repair is noticed even if nobody says so;
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NoReturn
@@ -85,6 +85,7 @@ class Half:
             attempts=self.attempts,
             last_error=self.last_error,
             next_attempt=self.next_attempt,
+            leaving=self.ref.leaving,
         )
 
     def so_far(self) -> HalfSoFar:
@@ -96,7 +97,7 @@ class Half:
         """The half as the run before left it."""
         receipt = so_far.receipt
         return cls(
-            ref=HalfRef(host=receipt.host, protocol=receipt.protocol),
+            ref=HalfRef(host=receipt.host, protocol=receipt.protocol, leaving=receipt.leaving),
             state=receipt.state,
             revision=receipt.revision,
             attempts=receipt.attempts,
@@ -178,11 +179,17 @@ class Halves:
         """What the workflow's next run must know."""
         return tuple(half.so_far() for half in self._halves)
 
-    async def wait(self, *, for_all: bool, patience: timedelta | None = None) -> bool:
-        """Wait until all (or any) halves are proven or given up; False when patience ran out first."""
+    async def wait(
+        self, *, for_all: bool, patience: timedelta | None = None, hosts: Collection[str] | None = None
+    ) -> bool:
+        """Wait until all (or any) halves are proven or given up; False when patience ran out first.
+
+        Only those on `hosts` count, if these are given.
+        """
+        halves = [half for half in self._halves if hosts is None or half.ref.host in hosts]
 
         def reached() -> bool:
-            return self.over or (not for_all and self.any_proven)
+            return all(half.over for half in halves) or (not for_all and any(half.proven for half in halves))
 
         if patience is None or patience > timedelta(0):
             with contextlib.suppress(TimeoutError):
@@ -194,6 +201,17 @@ class Halves:
         if not reached() and self._history_is_long():
             self._begin_anew()
         return reached()
+
+    async def pause(self, until: datetime, *, summary: str) -> None:
+        """Wait for a moment, whatever becomes of the halves meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(
+                self._history_is_long,
+                timeout=max(until - workflow.now(), timedelta(0)),
+                timeout_summary=summary,
+            )
+        if workflow.now() < until:
+            self._begin_anew()
 
     async def try_again(self) -> None:
         """Try what is not over now, and wait until each has come to an end once more."""

@@ -54,6 +54,7 @@ class LineOrder(DrivesHalves):
         self._mail: MailReceipt | None = None
         self._told = False
         self._told_ready: tuple[str, ...] = ()
+        self._old_until: datetime | None = None
         self._done = False
 
     @workflow.query
@@ -220,6 +221,7 @@ class LineOrder(DrivesHalves):
             halves=self._halves.receipts() if self._halves is not None else (),
             mail=self._mail,
             workflow_id=workflow.info().workflow_id,
+            old_until=self._old_until,
         )
 
 

@@ -64,7 +64,7 @@ async def list_lines(
         return Exit.DONE
     table = plain_table("line", "plan", "state", "until", "pair", "halves", "blocks")
     for view in page.lines:
-        halves = "  ".join(_half_in_a_word(half) for half in view.halves)
+        halves = "  ".join(_half_in_a_word(half) for half in view.halves if not half.done_with)
         blocks = ", ".join(f"{block.owner} {block.case}" for block in view.blocks)
         table.add_row(*cells(view.username, view.plan, view.state, moment(view.ends_at), view.pair, halves, blocks))
     if page.lines:

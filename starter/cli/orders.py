@@ -13,6 +13,7 @@ from twinline.messages import (
     BlockOrder,
     BlockOwner,
     CloseOrder,
+    MoveOrder,
     Order,
     PasswordOrder,
     PurchaseOrder,
@@ -32,7 +33,7 @@ Owner = Annotated[BlockOwner, typer.Option("--owner", help="Whose block; blocks 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (trial, purchase, renew, block, unblock, password, close):
+    for command in (trial, purchase, renew, block, unblock, password, move, close):
         app.command()(command)
 
 
@@ -156,6 +157,32 @@ def password(
     """
     _place(
         lambda: PasswordOrder(caller=caller, order=order, line=line), timeout=timeout, no_wait=no_wait, as_json=as_json
+    )
+
+
+def move(
+    line: options.Line,
+    *,
+    pair: Annotated[str, typer.Option("--pair", metavar="PAIR", help="The new pair, of this region or another.")],
+    order: options.OrderId,
+    overlap: Annotated[
+        float,
+        typer.Option("--overlap", metavar="HOURS", min=0, help="How long the old pair is kept once the new one works."),
+    ] = 24.0,
+    caller: options.Caller = "cli",
+    timeout: options.Timeout = None,
+    no_wait: options.NoWait = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Move a line to another pair; the old one serves until the customer had time to change the receiver's entries.
+
+    Example: twinline move k7mq3xw9ab --pair eu2 --order move-17
+    """
+    _place(
+        lambda: MoveOrder(caller=caller, order=order, line=line, pair=pair, overlap_hours=overlap),
+        timeout=timeout,
+        no_wait=no_wait,
+        as_json=as_json,
     )
 
 

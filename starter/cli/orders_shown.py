@@ -32,6 +32,7 @@ _MAILS: Final = {
     OrderKind.BLOCK: (MailKind.BLOCKED,),
     OrderKind.UNBLOCK: (MailKind.UNBLOCKED,),
     OrderKind.PASSWORD: (MailKind.SECOND_HALF, MailKind.PASSWORD),
+    OrderKind.MOVE: (MailKind.MOVED,),
     OrderKind.CLOSE: (MailKind.CLOSED,),
 }
 _MAILS_ABOUT_TIME: Final = (MailKind.SECOND_HALF, MailKind.CREDENTIALS, MailKind.EXTENDED, MailKind.DELAYED)
@@ -131,6 +132,7 @@ async def _receipt_from_ledger(ledger: Ledger, view: OrderView) -> Receipt:
     recorded, own_id = view.recorded, view.ref.partition("/")[0]
     async with ledger.read() as tx:
         halves = await line_progress(tx, recorded.line_id)
+        hosts = {half.host for half in recorded.halves}
         mail = await _last_mail(tx, view, recorded.mail_ref)
     return Receipt(
         order=own_id,
@@ -140,9 +142,10 @@ async def _receipt_from_ledger(ledger: Ledger, view: OrderView) -> Receipt:
         plan=recorded.plan,
         ends_at=recorded.ends_at,
         blocks=recorded.blocks,
-        halves=tuple(half.receipt() for half in halves),
+        halves=tuple(half.receipt() for half in halves if half.host in hosts),
         mail=mail,
         workflow_id=view.workflow_id,
+        old_until=next((half.leaves_at for half in halves if half.leaving_order == view.order_id), None),
     )
 
 

@@ -41,7 +41,8 @@ def _command(verb: str, receipt: Receipt) -> str:
 
 def closing(receipt: Receipt, *, done: bool) -> str:
     """One sentence that says what the receipt means."""
-    return f"{_halves_in_words(receipt)}; {_mail_in_words(receipt.mail, done=done)}."
+    kept = "" if done else _old_pair_in_words(receipt)
+    return f"{_halves_in_words(receipt)}; {kept}{_mail_in_words(receipt.mail, done=done)}."
 
 
 def show_receipt(console: Console, receipt: Receipt, *, done: bool, now: datetime) -> None:
@@ -76,7 +77,7 @@ def halves_table(halves: Sequence[HalfReceipt], *, now: datetime) -> Table:
 
 def _trouble(half: HalfReceipt, *, now: datetime) -> Group:
     if half.last_error is None:
-        return Group()
+        return Group(Text(_leaving(half))) if half.leaving else Group()
     found = meaning(half.last_error)
     again = ""
     if half.next_attempt is not None:
@@ -86,6 +87,10 @@ def _trouble(half: HalfReceipt, *, now: datetime) -> Group:
         Text(f"{half.last_error}: {found.sentence}{again}"),
         Text(f"→ {found.hint}", style="dim"),
     )
+
+
+def _leaving(half: HalfReceipt) -> str:
+    return f"the line {'left' if half.state is HalfState.REMOVED else 'leaves'} this host"
 
 
 def _needs_a_person(half: HalfReceipt) -> bool:
@@ -101,14 +106,17 @@ def _halves_in_words(receipt: Receipt) -> str:
     open_halves = [half for half in receipt.halves if half.state not in (*PROVEN, HalfState.ABANDONED)]
     stuck = [half.host for half in open_halves if _needs_a_person(half)]
     follow = [half.host for half in open_halves if not _needs_a_person(half)]
+    left = [half.host for half in receipt.halves if half.state is HalfState.REMOVED and half.leaving]
     everybody = _all_of(receipt.halves)
     if len(serve) == len(receipt.halves):
         return f"{everybody} serve the line"
     if len(refuse) == len(receipt.halves):
         return f"{everybody} refuse the line{_because(receipt.blocks)}"
+    refuse = [host for host in refuse if host not in left]
     parts = [
         f"{_listed(serve)} {_verb(serve, 'serve')} the line" if serve else "",
         f"{_listed(refuse)} {_verb(refuse, 'refuse')} the line{_because(receipt.blocks)}" if refuse else "",
+        f"{_listed(left)} {_verb(left, 'hold')} it no longer" if left else "",
         f"{_listed(given_up)} {'was' if len(given_up) == 1 else 'were'} abandoned" if given_up else "",
         f"{_listed(follow)} {_verb(follow, 'follow')}: twinline keeps trying, and `{show_command(receipt)}` tells "
         "how far it is"
@@ -121,6 +129,16 @@ def _halves_in_words(receipt: Receipt) -> str:
         else "",
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _old_pair_in_words(receipt: Receipt) -> str:
+    old = [half.host for half in receipt.halves if half.leaving and half.state is HalfState.APPLIED]
+    if receipt.old_until is None or not old:
+        return ""
+    return (
+        f"the old pair ({_listed(old)}) is kept until {moment(receipt.old_until)} and left then, which ends the order "
+        f"(`{show_command(receipt)}` tells how far it is); "
+    )
 
 
 def _mail_in_words(mail: MailReceipt | None, *, done: bool) -> str:

@@ -67,6 +67,21 @@ def receipt(
     )
 
 
+def a_move(*, old: HalfState = APPLIED, new: HalfState = APPLIED, ready: bool = True) -> Receipt:
+    """The receipt of a move from `eu1` to `us1`."""
+    multics = HalfReceipt(host="mc-eu1", protocol="multics", state=old, revision=1, attempts=1, leaving=True)
+    oscam = multics.model_copy(update={"host": "os-eu1", "protocol": "oscam"})
+    changed = {"state": new, "leaving": False}
+    halves = (
+        multics,
+        multics.model_copy(update={"host": "mc-us1", **changed}),
+        oscam,
+        oscam.model_copy(update={"host": "os-us1", **changed}),
+    )
+    until = NOW + timedelta(hours=24) if ready else None
+    return receipt(kind=OrderKind.MOVE).model_copy(update={"halves": halves, "old_until": until})
+
+
 FOLLOWS = (
     "mc-eu1 serves the line; os-eu1 follows: twinline keeps trying, and `twinline order show T-1` tells how far it is"
 )
@@ -98,6 +113,26 @@ FOLLOWS = (
             "mc-eu1 serves the line; os-eu1 waits for a person: repair what is said above, then `twinline order retry "
             "T-1 --caller shop`, or give it up with `twinline order abandon T-1 --caller shop --host os-eu1 --reason "
             "…`; the mail was accepted.",
+        ),
+        (
+            a_move(),
+            GOES_ON,
+            Exit.GOING_ON,
+            "All 4 halves serve the line; the old pair (mc-eu1 and os-eu1) is kept until 2031-05-07 12:00 UTC and left "
+            "then, which ends the order (`twinline order show T-1` tells how far it is); the mail was accepted.",
+        ),
+        (
+            a_move(new=PENDING, ready=False),
+            GOES_ON,
+            Exit.GOING_ON,
+            "mc-eu1 and os-eu1 serve the line; mc-us1 and os-us1 follow: twinline keeps trying, and `twinline order "
+            "show T-1` tells how far it is; the mail was accepted.",
+        ),
+        (
+            a_move(old=REMOVED),
+            DONE,
+            Exit.DONE,
+            "mc-us1 and os-us1 serve the line; mc-eu1 and os-eu1 hold it no longer; the mail was accepted.",
         ),
         (
             receipt(mail=MailState.REFUSED),
@@ -139,6 +174,13 @@ def test_the_command_that_shows_an_order_names_all_that_tells_it_from_others() -
     assert show_command(receipt(kind=OrderKind.BLOCK)) == "twinline order show T-1 --kind block --line k7mq3xw9ab"
 
 
+def test_only_the_receipt_of_a_move_says_more_than_the_contract() -> None:
+    assert "leaving" not in receipt().model_dump_json()
+    assert "old_until" not in receipt().model_dump_json()
+    moving = a_move()
+    assert Receipt.model_validate_json(moving.model_dump_json()) == moving
+
+
 def test_a_failing_half_is_explained_and_texts_from_outside_are_not_markup() -> None:
     console = Console(record=True, width=160, markup=False, highlight=False)
     with console.capture() as printed:
@@ -172,7 +214,11 @@ def test_a_condition_that_nobody_foresaw_points_to_the_log() -> None:
         (errors.UnknownOrder, 3),
         (errors.UnknownBlock, 3),
         (errors.UnknownHalf, 3),
+        (errors.UnknownPair, 3),
         (errors.RegionFull, 4),
+        (errors.PairFull, 4),
+        (errors.SamePair, 4),
+        (errors.MoveRunning, 4),
         (errors.NothingToRetry, 4),
         (errors.TrialAlreadyUsed, 4),
         (errors.OrderConflict, 4),

@@ -10,7 +10,7 @@ from sqlmodel import SQLModel, select
 
 from twinline.inventory import Inventory
 from twinline.keys import KeyRing
-from twinline.ledger import Ledger, halves, orders, setup, terms
+from twinline.ledger import Ledger, halves, moves, orders, setup, terms
 from twinline.ledger.queries import LineView, line_view, reveal_password
 from twinline.messages import (
     BlockOrder,
@@ -18,6 +18,10 @@ from twinline.messages import (
     CloseOrder,
     HalfState,
     LateTrial,
+    MoveDecision,
+    MoveMade,
+    MoveOrder,
+    MoveStep,
     Order,
     PasswordOrder,
     PurchaseOrder,
@@ -112,6 +116,8 @@ async def take(ledger: Ledger, order: Order, *, now: datetime) -> Recorded:
                 return await orders.record_block(tx, order, now=now, workflow_id=workflow_id)
             case PasswordOrder():
                 return await orders.record_password(tx, order, now=now, workflow_id=workflow_id)
+            case MoveOrder():
+                return await orders.record_move(tx, order, now=now, workflow_id=workflow_id)
             case CloseOrder():
                 return await orders.record_close(tx, order, now=now, workflow_id=workflow_id)
             case UnblockOrder():
@@ -189,6 +195,26 @@ class Desk:
     ) -> Recorded:
         """Lift a block."""
         return await self.take(UnblockOrder(case=case, line=username, owner=owner, caller=caller))
+
+    async def move(self, username: str, pair: str = "eu2") -> Recorded:
+        """Order a move."""
+        return await self.take(MoveOrder(order=self.ref(), line=username, pair=pair))
+
+    async def keep_old_pair(self, moved: Recorded) -> datetime:
+        """Say that the new pair is ready; until when the old one is kept."""
+        made = MoveMade(order_id=moved.order_id, at=self.now, keep_until=self.now + DAY)
+        async with self.ledger.write() as tx:
+            return (await moves.keep_old_pair(tx, made)).until
+
+    async def break_move(self, moved: Recorded) -> MoveDecision:
+        """Ask for a move's break, now."""
+        async with self.ledger.write() as tx:
+            return await moves.break_move(tx, MoveStep(order_id=moved.order_id, at=self.now))
+
+    async def call_off_move(self, moved: Recorded) -> MoveDecision:
+        """Give a move up."""
+        async with self.ledger.write() as tx:
+            return await moves.call_off_move(tx, MoveStep(order_id=moved.order_id, at=self.now))
 
     async def end(self, recorded: Recorded) -> TermDecision:
         """Ask for the end of the grant that this order gave, now."""

@@ -15,15 +15,20 @@ from twinline.messages import BlockOwner, HalfState, Recorded
 
 HOSTS = ("mc-eu1", "os-eu1")
 STATES: Sequence[LineState] = ("present", "blocked", "absent")
-told = st.builds(Told, revision=st.integers(1, 4), state=st.sampled_from(STATES))
+told = st.builds(
+    Told,
+    revision=st.integers(1, 4),
+    state=st.sampled_from(STATES),
+    left=st.frozensets(st.sampled_from(HOSTS)),
+)
 
 
 @given(events=st.lists(told, max_size=5), revision=st.integers(1, 4), state=st.sampled_from(STATES))
 def test_only_an_event_of_this_very_revision_and_state_explains(
     events: list[Told], revision: int, state: LineState
 ) -> None:
-    expected = any((each.revision, each.state) == (revision, state) for each in events)
-    assert explained(revision=revision, state=state, told=events) is expected
+    here = [(each.revision, "absent" if "mc-eu1" in each.left else each.state) for each in events]
+    assert explained(host="mc-eu1", revision=revision, state=state, told=events) is ((revision, state) in here)
 
 
 @pytest.mark.parametrize(

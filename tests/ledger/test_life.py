@@ -17,9 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sqlmodel import col, select
 
 from tests.ledger.support import DAY, HOUR, Desk, Pairing
-from twinline.errors import LineClosed, LineEnded, OrderConflict, TrialAlreadyUsed, UnknownBlock
+from twinline.errors import LineClosed, LineEnded, MoveRunning, OrderConflict, TrialAlreadyUsed, UnknownBlock
 from twinline.keys import KeyRing
-from twinline.ledger import Ledger, halves, models
+from twinline.ledger import Ledger, guard, halves, models
 from twinline.ledger.halves import StaleToken
 from twinline.ledger.queries import LineFilter, list_lines, reveal_password
 from twinline.messages import (
@@ -27,6 +27,7 @@ from twinline.messages import (
     BlockOwner,
     CloseOrder,
     HalfState,
+    MoveOrder,
     Order,
     PasswordOrder,
     PurchaseOrder,
@@ -37,7 +38,8 @@ from twinline.messages import (
 )
 
 T = TypeVar("T")
-HOSTS = ("mc-eu1", "os-eu1")
+PAIRS = {"eu1": ("mc-eu1", "os-eu1"), "us1": ("mc-us1", "os-us1")}
+HOSTS = [host for pair in PAIRS.values() for host in pair]
 PEOPLE = ("ann.miller", "bob.baker", "cid.cooper")
 
 people = st.sampled_from(PEOPLE)
@@ -62,6 +64,17 @@ class ModelLine:
     blocks: set[tuple[BlockOwner, str]] = field(default_factory=set[tuple[BlockOwner, str]])
     password: str = ""
     closed: bool = False
+    pair: str = "eu1"
+    pairs: set[str] = field(default_factory=lambda: {"eu1"})
+    """Where it has halves."""
+    move: Recorded | None = None
+    """The one that still keeps it on two pairs."""
+    left: set[str] = field(default_factory=set[str])
+    """Pairs that it was moved away from."""
+
+    def state_on(self, host: str) -> str:
+        gone = any(host in PAIRS[pair] for pair in self.left)
+        return "absent" if gone else self.state
 
     @property
     def ends_at(self) -> datetime | None:
@@ -86,7 +99,7 @@ class LivesOfLines(RuleBasedStateMachine):
         random = Random(1)  # noqa: S311 - nothing here is a real secret
         ledger = self.run(Ledger.open(f"sqlite:///{path}", keys=keys, random=random))
         self.desk = Desk(ledger=ledger, keys=keys, path=path)
-        self.run(self.desk.sync(Pairing(name="eu1")))
+        self.run(self.desk.sync(Pairing(name="eu1"), Pairing(name="us1", region="us")))
         self.refs: Iterator[int] = count()
         self.lines: dict[str, ModelLine] = {}
         self.tried: set[str] = set()
@@ -206,6 +219,53 @@ class LivesOfLines(RuleBasedStateMachine):
         line.password = password
 
     @precondition(lambda self: self.lines)
+    @rule(pick=picks)
+    def a_line_is_moved(self, pick: int) -> None:
+        username, line = self.line(pick)
+        (other,) = PAIRS.keys() - {line.pair}
+        order = MoveOrder(order=self.order(), line=username, pair=other)
+        if self.refused(line, order):
+            return
+        halves = {half.host: half for half in self.run(self.desk.view(username)).halves}
+        gone = all(halves[host].proven == halves[host].wanted for host in PAIRS[other]) if other in line.left else True
+        if line.state == "absent" or line.move is not None or not gone:
+            with pytest.raises(LineEnded if line.state == "absent" else MoveRunning):
+                self.run(self.desk.take(order))
+            return
+        line.move = self.take(order)
+        assert line.move.revision == self.revisions[username] + (other in line.left)
+        leaving = {half.host for half in line.move.halves if half.leaving}
+        assert leaving == set(PAIRS[line.pair])
+        assert {half.host for half in line.move.halves} - leaving == set(PAIRS[other])
+        line.pair = other
+        line.pairs.add(other)
+        line.left.discard(other)
+
+    @precondition(lambda self: any(line.move for line in self.lines.values()))
+    @rule(pick=picks, again=st.booleans(), give_up=st.sampled_from([False, False, False, True]))
+    def a_move_leaves_a_pair(self, pick: int, *, again: bool, give_up: bool) -> None:
+        moving = [(username, line) for username, line in self.lines.items() if line.move is not None]
+        username, line = moving[pick % len(moving)]
+        move, (old,) = line.move, PAIRS.keys() - {line.pair}
+        assert move is not None
+        ask = self.desk.call_off_move if give_up else self.desk.break_move
+        decision = self.run(ask(move))
+        raised = line.state != "absent" and decision.outcome != "later"
+        assert decision.revision == self.revisions[username] + raised
+        if decision.outcome == "later":
+            assert line.state == "present"
+            halves = [half for half in self.run(self.desk.view(username)).halves if half.host in PAIRS[line.pair]]
+            down = {host.name for host in self.run(self.desk.rows(models.Host)) if host.down_since is not None}
+            assert not [half for half in halves if half.proven_state is HalfState.APPLIED and half.host not in down]
+            return
+        assert decision.outcome == ("called_off" if give_up else "broken")
+        line.move = None
+        line.left.add(line.pair if give_up else old)
+        line.pair = old if give_up else line.pair
+        if again:
+            assert self.run(ask(move)) == decision
+
+    @precondition(lambda self: self.lines)
     @rule(pick=picks, really=st.sampled_from([False, False, True]))
     def a_line_is_closed(self, pick: int, *, really: bool) -> None:
         username, line = self.line(pick)
@@ -270,7 +330,8 @@ class LivesOfLines(RuleBasedStateMachine):
         assert kept_out == sorted(kept_out, reverse=True)
         for half in batch.halves:
             line = self.lines[half.username]
-            assert (half.state, half.ends_at) == (line.state, None if line.closed else line.ends_at)
+            state = line.state_on(host)
+            assert (half.state, half.ends_at) == (state, None if state == "absent" else line.ends_at)
             assert half.password.get_secret_value() == line.password
         self.batches.append(batch)
 
@@ -317,7 +378,7 @@ class LivesOfLines(RuleBasedStateMachine):
                     select(line.username, block.owner, block.case).join(block).where(col(block.lifted_at).is_(None))
                 )
             ).all()
-            both_halves = (await tx.session.exec(select(half, line.revision).join(line))).all()
+            all_halves = (await tx.session.exec(select(half, line.revision).join(line))).all()
             orders = (await tx.session.exec(select(models.Order.id, models.Order.recorded))).all()
         assert [row[:3] for row in lines] == [
             (username, line.state, None if line.closed else line.ends_at)
@@ -327,8 +388,8 @@ class LivesOfLines(RuleBasedStateMachine):
         for username, _, _, revision in lines:
             assert revision >= self.revisions.get(username, 1)
             self.revisions[username] = revision
-        assert len(both_halves) == 2 * len(lines)
-        for one, revision in both_halves:
+        assert len(all_halves) == sum(2 * len(line.pairs) for line in self.lines.values())
+        for one, revision in all_halves:
             assert one.wanted == revision
             assert self.proven.get((one.line_id, one.host), 0) <= one.proven <= one.wanted
             self.proven[one.line_id, one.host] = one.proven
@@ -351,6 +412,8 @@ class LivesOfLines(RuleBasedStateMachine):
             for half in await self.desk.rows(models.Half):
                 await self.desk.ask_again(half.host, half.line_id)
             await self.desk.prove(host)
+        assert guard.UNEXPLAINED not in {event.what for event in await self.desk.rows(models.Event)}
+        for host in HOSTS:
             assert (await self.desk.open_batch(host)).halves == ()
         async with self.desk.ledger.read() as tx:
             page = await list_lines(tx, LineFilter(), limit=1000)
@@ -358,8 +421,10 @@ class LivesOfLines(RuleBasedStateMachine):
             for view in page.lines:
                 line = self.lines[view.username]
                 assert (await reveal_password(tx, view.username)).get_secret_value() == line.password
-                expected = HalfState.APPLIED if line.state == "present" else HalfState.REMOVED
-                assert [half.state for half in view.halves] == [expected, expected]
+                assert view.pair == line.pair
+                for half in view.halves:
+                    serves = line.state_on(half.host) == "present"
+                    assert half.state is (HalfState.APPLIED if serves else HalfState.REMOVED)
 
     def no_secret_is_legible(self) -> None:
         raw = self.desk.raw()

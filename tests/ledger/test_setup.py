@@ -103,5 +103,7 @@ async def test_a_host_with_halves_does_not_disappear_even_without_its_pair(desk:
         line = await tx.session.get(models.Line, ann.line_id)
         assert line is not None
         line.pair = "us1"
+        await tx.session.flush()
+        await tx.session.delete(await tx.session.get_one(models.Pair, "eu1"))
     with pytest.raises(Misconfigured, match="lines live on them: mc-eu1, os-eu1"):
         await desk.sync(Pairing(name="us1", region="us"))

@@ -36,6 +36,7 @@ ENTRIES_OF_KIND: dict[MailKind, tuple[Entry, ...]] = {
     MailKind.CREDENTIALS: (MULTICS, OSCAM),
     MailKind.SECOND_HALF: (OSCAM,),
     MailKind.PASSWORD: (MULTICS, OSCAM),
+    MailKind.MOVED: (MULTICS, OSCAM),
 }
 
 

@@ -225,6 +225,32 @@ def test_a_reminder_tells_the_end_and_that_the_credentials_stay(make_facts: Make
         assert words in part
 
 
+def test_a_move_gives_both_new_entries_and_says_how_long_the_old_ones_work(make_facts: MakeFacts) -> None:
+    until = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+    kept = written(make_facts(MailKind.MOVED, old_until=until))
+    assert [line for *_, line in entries_in(text_of(kept))] == [
+        f"C: {entry.host} {entry.port} {USERNAME} {PASSWORD}" for entry in (MULTICS, OSCAM)
+    ]
+    for part in (flat(text_of(kept)), visible(html_of(kept))):
+        assert "User and password stay as they were" in part
+        assert "The old ones keep working until Tuesday 24 November 2026, 09:30 UTC." in part
+        assert "follow" not in part
+    gone = written(make_facts(MailKind.MOVED, entries=(MULTICS, replace(OSCAM, ready=False))))
+    for part in (flat(text_of(gone)), visible(html_of(gone))):
+        assert "The old ones stop working now." in part
+        assert "Entry 1 (MultiCS) is ready now. Entry 2 (OSCam) cannot be reached just now" in part
+
+
+def test_a_blocked_line_that_moves_gets_its_new_entries_and_no_promise(make_facts: MakeFacts) -> None:
+    waiting = tuple(replace(entry, ready=False) for entry in (MULTICS, OSCAM))
+    raw = written(make_facts(MailKind.MOVED, entries=waiting, blocks=(PAYMENT,)))
+    for part in (flat(text_of(raw)), visible(html_of(raw))):
+        assert "stays blocked" in part
+        assert PAYMENT.reason in part
+        assert "keep working" not in part
+        assert "ready" not in part
+
+
 def test_a_close_says_so_and_where_it_is_not_done_yet(make_facts: MakeFacts) -> None:
     done = written(make_facts(MailKind.CLOSED, entries=(MULTICS, OSCAM)))
     partly = written(make_facts(MailKind.CLOSED, entries=(MULTICS, replace(OSCAM, ready=False))))

@@ -30,10 +30,11 @@ from twinline.visibility import register_search_attributes
 from worker import build_workers
 
 HOSTS = ("mc-eu1", "os-eu1")
+OTHER_HOSTS = ("mc-us1", "os-us1")
 
 
 def inventory() -> Inventory:
-    """One region with one pair."""
+    """A region `eu` with the pair on which new lines live, and a region `us` with another."""
 
     def host(name: str, protocol: str, port: int) -> dict[str, object]:
         return {
@@ -58,8 +59,16 @@ def inventory() -> Inventory:
                 "mail_from": "lines@example.net",
                 "public_url": "https://lines.example.net",
             },
-            "hosts": (host("mc-eu1", "multics", 12000), host("os-eu1", "oscam", 15000)),
-            "pairs": ({"name": "eu1", "region": "eu", "multics": "mc-eu1", "oscam": "os-eu1"},),
+            "hosts": (
+                host("mc-eu1", "multics", 12000),
+                host("os-eu1", "oscam", 15000),
+                host("mc-us1", "multics", 12001),
+                host("os-us1", "oscam", 15001),
+            ),
+            "pairs": (
+                {"name": "eu1", "region": "eu", "multics": "mc-eu1", "oscam": "os-eu1"},
+                {"name": "us1", "region": "us", "multics": "mc-us1", "oscam": "os-us1"},
+            ),
         }
     )
 
@@ -178,9 +187,10 @@ class House:
         """Messages that reached this mailbox, in order."""
         return [mail.message for mail in self.mails.mails if address in str(mail.message["To"])]
 
-    def serves(self, username: str) -> tuple[bool, bool]:
+    def serves(self, username: str, hosts: tuple[str, str] = HOSTS) -> tuple[bool, bool]:
         """Whether the MultiCS and the OSCam half let this line in."""
-        return tuple(self.hosts[name].serves(username) for name in HOSTS)  # pyright: ignore[reportReturnType] - two hosts
+        multics, oscam = hosts
+        return (self.hosts[multics].serves(username), self.hosts[oscam].serves(username))
 
 
 @asynccontextmanager
@@ -214,7 +224,7 @@ async def run_house(
                 "delay_notice": timedelta(seconds=delay_notice),
             }
         )
-        hosts = {name: ObedientHost(name, ledger) for name in HOSTS}
+        hosts = {name: ObedientHost(name, ledger) for name in (*HOSTS, *OTHER_HOSTS)}
         workers = build_workers(
             client,
             settings=settings,

@@ -14,7 +14,7 @@ from typing import Final
 from sqlmodel import col, func, or_, select
 
 from twinline.ledger import models, rules
-from twinline.ledger.lines import note
+from twinline.ledger.lines import held_by, note
 from twinline.ledger.rules import LineState, Told
 from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.ledger.types import chunks, utc
@@ -34,6 +34,7 @@ class Removal:
     """A line that a host should no longer serve, by the ledger."""
 
     line_id: str
+    host: str
     revision: int
     state: LineState
 
@@ -41,13 +42,17 @@ class Removal:
 async def pending_removals(tx: ReadTx, host: str, also: AbstractSet[str]) -> list[Removal]:
     """Everybody who would lose access on this host: halves that are behind, and those of `also`."""
     line, half = models.Line, models.Half
-    query = select(line).join(half).where(half.host == host, line.state != "present")
+    query = select(line, half).join(half)
+    query = query.where(half.host == host, or_(line.state != "present", col(half.left_at).is_not(None)))
     seen = col(half.proven_state)
     behind = query.where(half.wanted > half.proven, or_(seen.is_(None), seen != HalfState.REMOVED))
-    lines = {each.id: each for each in await tx.session.exec(behind)}
+    found = {each.id: (each, on) for each, on in await tx.session.exec(behind)}
     for ids in chunks(sorted(also)):
-        lines |= {each.id: each for each in await tx.session.exec(query.where(col(line.id).in_(ids)))}
-    return [Removal(line_id=each.id, revision=each.revision, state=each.state) for each in lines.values()]
+        found |= {each.id: (each, on) for each, on in await tx.session.exec(query.where(col(line.id).in_(ids)))}
+    return [
+        Removal(line_id=each.id, host=host, revision=each.revision, state=held_by(each, on).state)
+        for each, on in found.values()
+    ]
 
 
 async def unexplained(tx: ReadTx, removals: Sequence[Removal]) -> list[Removal]:
@@ -58,11 +63,14 @@ async def unexplained(tx: ReadTx, removals: Sequence[Removal]) -> list[Removal]:
         query = query.where(col(models.Event.line_id).in_(ids), models.Event.what != UNEXPLAINED)
         for line_id, after in await tx.session.exec(query.where(col(models.Event.after).is_not(None))):
             shown = json.loads(after or "{}")
-            told[str(line_id)].append(Told(revision=shown.get("revision"), state=shown.get("state")))
+            left = frozenset[str](shown.get("left", ()))
+            told[str(line_id)].append(Told(revision=shown.get("revision"), state=shown.get("state"), left=left))
     return [
         removal
         for removal in removals
-        if not rules.explained(revision=removal.revision, state=removal.state, told=told[removal.line_id])
+        if not rules.explained(
+            host=removal.host, revision=removal.revision, state=removal.state, told=told[removal.line_id]
+        )
     ]
 
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import AwareDatetime, SecretStr
-from sqlmodel import case, col, or_, select, update
+from sqlmodel import and_, case, col, or_, select, update
 
 from twinline.errors import UnknownLine
 from twinline.ledger import guard, models
 from twinline.ledger.fences import FenceToken, fence_row
-from twinline.ledger.lines import line_by_id, mark_of, note, password_of
+from twinline.ledger.lines import held_by, line_by_id, mark_of, note, password_of
 from twinline.ledger.rules import LineState
 from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.ledger.types import chunks, error_code, utc
@@ -63,7 +63,7 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class Named:
-    """A line by its name: which one it is, and whether its hosts must hold it."""
+    """A line by its name: which one it is, and whether this host must hold it."""
 
     line_id: str
     state: LineState
@@ -98,6 +98,14 @@ class HalfProgress(Message):
     attention: str | None
     next_attempt: AwareDatetime | None
     behind_since: AwareDatetime | None
+    leaving_order: str | None = None
+    leaves_at: AwareDatetime | None = None
+    left_at: AwareDatetime | None = None
+
+    @property
+    def done_with(self) -> bool:
+        """Whether a move took the line off this host, as `twinline.ledger.lines.done_with` says."""
+        return self.left_at is not None and (self.proven >= self.wanted or self.state is HalfState.ABANDONED)
 
     def receipt(self) -> HalfReceipt:
         """The half as a receipt shows it."""
@@ -109,6 +117,7 @@ class HalfProgress(Message):
             attempts=self.attempts,
             last_error=self.last_error,
             next_attempt=self.next_attempt,
+            leaving=self.leaving_order is not None,
         )
 
     def proof(self) -> HalfProven | None:
@@ -159,10 +168,10 @@ async def lines_named(tx: ReadTx, host: str, usernames: Sequence[str]) -> dict[s
     """Those of these names that are lines on this host."""
     found: dict[str, Named] = {}
     for names in chunks(usernames):
-        query = select(models.Line).join(models.Half)
+        query = select(models.Line, models.Half).join(models.Half)
         query = query.where(models.Half.host == host, col(models.Line.username).in_(names))
-        for line in await tx.session.exec(query):
-            found[line.username] = Named(line_id=line.id, state=line.state)
+        for line, half in await tx.session.exec(query):
+            found[line.username] = Named(line_id=line.id, state=held_by(line, half).state)
     return found
 
 
@@ -177,7 +186,7 @@ async def held_on(tx: ReadTx, host: str) -> tuple[Held, ...]:
     """What this host must hold of every line that was ever on it, by name; raises KeyRingError."""
     query = select(models.Line, models.Half).join(models.Half).where(models.Half.host == host)
     return tuple(
-        Held(half=_batch_half(tx, line), behind=half.wanted > half.proven)
+        Held(half=_batch_half(tx, line, half), behind=half.wanted > half.proven)
         for line, half in await tx.session.exec(query.order_by(models.Line.username))
     )
 
@@ -189,7 +198,8 @@ async def absent_usernames(tx: ReadTx, host: str, usernames: Sequence[str]) -> f
         query = (
             select(models.Line.username)
             .join(models.Half)
-            .where(col(models.Line.username).in_(names), models.Line.state == "absent")
+            .where(col(models.Line.username).in_(names))
+            .where(or_(models.Line.state == "absent", col(models.Half.left_at).is_not(None)))
             .where(models.Half.host == host, models.Half.proven == models.Half.wanted)
         )
         found.update(await tx.session.exec(query))
@@ -210,55 +220,56 @@ async def open_batch(
     unexplained = await guard.unexplained(tx, await guard.pending_removals(tx, host, also))
     stopped = await guard.stops(tx, host, unexplained, now=now)
     withheld = frozenset(removal.line_id for removal in unexplained) if stopped else frozenset[str]()
-    lines = await _behind(tx, host, limit=limit + len(withheld), now=now)
-    lines += await _lines_on(tx, host, sorted(also - {line.id for line in lines}))
-    lines = [line for line in lines if line.id not in withheld][:limit]
-    taken = {line.id for line in lines}
+    found = await _behind(tx, host, limit=limit + len(withheld), now=now)
+    found += await _lines_on(tx, host, sorted(also - {line.id for line, _ in found}))
+    found = [(line, half) for line, half in found if line.id not in withheld][:limit]
+    taken = {line.id for line, _ in found}
     await guard.let_through(tx, host, [removal for removal in unexplained if removal.line_id in taken], now=now)
     return Batch(
         host=host,
         token=FenceToken(epoch=fence.epoch, n=fence.n),
-        halves=tuple(_batch_half(tx, line) for line in lines),
+        halves=tuple(_batch_half(tx, line, half) for line, half in found),
         withheld=withheld,
     )
 
 
-async def _behind(tx: ReadTx, host: str, *, limit: int, now: datetime) -> list[models.Line]:
+async def _behind(tx: ReadTx, host: str, *, limit: int, now: datetime) -> list[tuple[models.Line, models.Half]]:
     due = col(models.Half.next_attempt)
     query = (
-        select(models.Half, models.Line)
-        .join(models.Line)
+        select(models.Line, models.Half)
+        .join(models.Half)
         .where(models.Half.host == host, models.Half.wanted > models.Half.proven)
         .where(col(models.Half.attention).is_(None))
         .order_by(
-            case((col(models.Line.state) == "present", 1), else_=0),
+            case((and_(models.Line.state == "present", col(models.Half.left_at).is_(None)), 1), else_=0),
             case((due > utc(now), 1), else_=0),
             col(models.Half.behind_since),
             col(models.Half.line_id),
         )
         .limit(limit)
     )
-    return [line for _, line in await tx.session.exec(query)]
+    return list(await tx.session.exec(query))
 
 
-async def _lines_on(tx: ReadTx, host: str, line_ids: Sequence[str]) -> list[models.Line]:
-    found: list[models.Line] = []
+async def _lines_on(tx: ReadTx, host: str, line_ids: Sequence[str]) -> list[tuple[models.Line, models.Half]]:
+    found: list[tuple[models.Line, models.Half]] = []
     for ids in chunks(line_ids):
-        query = select(models.Line).join(models.Half).where(models.Half.host == host, col(models.Line.id).in_(ids))
-        found += await tx.session.exec(query)
+        query = select(models.Line, models.Half).join(models.Half)
+        found += await tx.session.exec(query.where(models.Half.host == host, col(models.Line.id).in_(ids)))
     return found
 
 
-def _batch_half(tx: ReadTx, line: models.Line) -> BatchHalf:
+def _batch_half(tx: ReadTx, line: models.Line, half: models.Half) -> BatchHalf:
     password = password_of(tx.keys, line)
+    held = held_by(line, half)
     return BatchHalf(
         line_id=line.id,
         username=line.username,
         password=password,
-        state=line.state,
-        ends_at=line.ends_at,
+        state=held.state,
+        ends_at=held.ends_at,
         revision=line.revision,
-        mark=mark_of(tx.keys, line, password),
+        mark=mark_of(tx.keys, line, half, password),
     )
 
 

@@ -19,10 +19,13 @@ class Snapshot(Message):
     """What an event shows of a line before and after: no name, no address, no password, no free text."""
 
     revision: int
+    pair: str
     state: LineState
     ends_at: AwareDatetime | None
     plan: Plan | None
     blocks: tuple[str, ...]
+    left: tuple[str, ...] = ()
+    """The hosts that it was moved away from: they must not hold it, whatever its state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +70,33 @@ class LineRows:
             open_ends=[grant.ends_at for grant in self.open_grants],
         )
 
+    @property
+    def standing_halves(self) -> list[models.Half]:
+        """The halves that orders are about: all but those that a move has done with."""
+        return [half for half in self.halves if not done_with(half)]
+
+    @property
+    def leaving_halves(self) -> list[models.Half]:
+        """The halves on the old pair while a move runs: they hold the line until it breaks them."""
+        return [half for half in self.halves if half.leaving_order is not None and half.left_at is None]
+
+    @property
+    def staying_halves(self) -> list[models.Half]:
+        """The halves on the line's own pair, which is the new one as soon as a move was ordered."""
+        return [half for half in self.halves if half.leaving_order is None]
+
+    @property
+    def told_halves(self) -> list[models.Half]:
+        """The halves that the customer is told of: a move's new ones once the old ones' last moment is set."""
+        leaving = self.leaving_halves
+        return leaving if leaving and leaving[0].leaves_at is None else self.staying_halves
+
     def half_refs(self) -> tuple[HalfRef, ...]:
-        """The halves as workflows know them."""
-        return tuple(HalfRef(host=half.host, protocol=half.protocol) for half in self.halves)
+        """The standing halves as workflows know them."""
+        return tuple(
+            HalfRef(host=half.host, protocol=half.protocol, leaving=half.leaving_order is not None)
+            for half in self.standing_halves
+        )
 
     def block_infos(self) -> tuple[BlockInfo, ...]:
         """The active blocks as receipts show them."""
@@ -79,10 +106,12 @@ class LineRows:
         """The line as an event shows it."""
         return Snapshot(
             revision=self.line.revision,
+            pair=self.line.pair,
             state=self.line.state,
             ends_at=self.line.ends_at,
             plan=self.last_grant.plan if self.grants else None,
             blocks=tuple(f"{block.owner}/{block.case}" for block in self.active_blocks),
+            left=tuple(half.host for half in self.halves if half.left_at is not None),
         )
 
 
@@ -129,18 +158,31 @@ async def lines_with_rows(tx: ReadTx, lines: Sequence[models.Line]) -> list[Line
     return list(loaded.values())
 
 
-def settle(rows: LineRows, *, now: datetime, new_password: bool = False) -> bool:
+def done_with(half: models.Half) -> bool:
+    """Whether a move took the line off this host: its absence was proven, or the half was given up."""
+    return half.left_at is not None and (half.proven >= half.wanted or half.state is HalfState.ABANDONED)
+
+
+def settle(rows: LineRows, *, now: datetime, anew: bool = False) -> bool:
     """Raise the revision when what hosts must hold has changed; the only place that does.
+
+    `anew` says that it has although the line's state and end are the same: a new password, or another set of hosts.
 
     A half that falls behind is pending again, unless its host is failing: that stays true. It waits for no person
     any more: a block must not wait behind a renewal that is stuck.
     """
     line, desired = rows.line, rows.desired()
-    if (line.state, line.ends_at) == (desired.state, desired.ends_at) and not new_password:
+    if (line.state, line.ends_at) == (desired.state, desired.ends_at) and not anew:
         return False
     line.state, line.ends_at = desired.state, desired.ends_at
     line.revision += 1
     for half in rows.halves:
+        if done_with(half):
+            # It must hold nothing at every revision from now on, so what was proven of the last one goes for this.
+            in_step = half.proven >= half.wanted
+            half.wanted = line.revision
+            half.proven = line.revision if in_step else half.proven
+            continue
         half.behind_since = half.behind_since or now
         half.wanted = line.revision
         half.attempts = 0
@@ -199,14 +241,19 @@ def email_of(keys: KeyRing, line: models.Line) -> SecretStr:
     return SecretStr(unseal(keys, "line", line.id, "email", line.email_sealed).decode())
 
 
-def mark_of(keys: KeyRing, line: models.Line, password: SecretStr) -> str:
-    """The mark of the line's revision."""
+def held_by(line: models.Line, half: models.Half) -> Desired:
+    """What this half's host must hold at the line's revision."""
+    return rules.on_host(Desired(state=line.state, ends_at=line.ends_at), left=half.left_at is not None)
+
+
+def mark_of(keys: KeyRing, line: models.Line, half: models.Half, password: SecretStr) -> str:
+    """The mark of the line's revision on this half's host."""
     return rules.mark(
         keys,
         line_id=line.id,
         username=line.username,
         password=password.get_secret_value(),
-        desired=Desired(state=line.state, ends_at=line.ends_at),
+        desired=held_by(line, half),
         revision=line.revision,
     )
 

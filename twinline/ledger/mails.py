@@ -14,7 +14,7 @@ from twinline.ledger.lines import block_info, email_of, line_by_id, password_of,
 from twinline.ledger.rules import LineState
 from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.ledger.types import error_code, utc
-from twinline.messages import BlockInfo, MailKind, MailState, MailStored, Plan
+from twinline.messages import BlockInfo, HalfState, MailKind, MailState, MailStored, Plan
 
 _CERTAINTY: Final = (MailState.STORED, MailState.UNKNOWN, MailState.REFUSED, MailState.ACCEPTED)
 """What became of a message, each knowing more than the one before; it only ever moves to the right."""
@@ -33,6 +33,11 @@ class LedgerMailFacts:
     last_grant: str
     """Id of the grant that tells plan and end."""
     halves: tuple[HalfProgress, ...]
+    """Those that the customer is told of."""
+    old_until: datetime | None
+    """While a move keeps the old pair: until when."""
+    old_serves: bool
+    """Whether a server of the old pair was last seen to serve the line."""
     blocks: tuple[BlockInfo, ...]
     """The active ones."""
     about: BlockInfo | None
@@ -65,7 +70,9 @@ async def mail_facts(tx: ReadTx, line_id: str, *, ref: str) -> LedgerMailFacts:
         ends_at=rows.last_grant.ends_at,
         state=rows.line.state,
         last_grant=rows.last_grant.id,
-        halves=tuple(progress_of(half) for half in rows.halves),
+        halves=tuple(progress_of(half) for half in rows.told_halves),
+        old_until=next((half.leaves_at for half in rows.leaving_halves), None),
+        old_serves=any(half.proven_state is HalfState.APPLIED for half in rows.leaving_halves),
         blocks=rows.block_infos(),
         about=block_info(about[-1]) if about else None,
     )

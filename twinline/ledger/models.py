@@ -150,7 +150,11 @@ class Block(Row, table=True):
 
 
 class Half(Row, table=True):
-    """A line on one host: `wanted` always equals the line's revision, `proven` never goes back."""
+    """A line on one host: `wanted` always equals the line's revision, `proven` never goes back.
+
+    During a move the hosts of both pairs have one. Its host must hold what the line's state says until the half has
+    left, and nothing from then on. The row stays; a move back takes it up again.
+    """
 
     __table_args__ = (
         Index(
@@ -177,6 +181,13 @@ class Half(Row, table=True):
     next_attempt: datetime | None = Field(default=None, sa_type=UtcDateTime)
     proven_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     behind_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    # No foreign key, as for an order's own references.
+    leaving_order: str | None = Field(default=None, max_length=16)
+    """The order that moves the line away from this host."""
+    leaves_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """Until when the customer was promised that it stays; None while the new pair is not ready."""
+    left_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """Since when its host must not hold the line, whatever the line's state."""
 
 
 class Event(Row, table=True):

@@ -18,15 +18,16 @@ from twinline.errors import (
     UnknownBlock,
     UnknownOrder,
 )
-from twinline.ledger import models, rules
+from twinline.ledger import models, moves, rules
 from twinline.ledger.lines import LineRows, Snapshot, line_by_id, line_by_username, listed, note, seal, settle
-from twinline.ledger.placement import place
+from twinline.ledger.placement import place, room_on
 from twinline.ledger.tx import WriteTx
 from twinline.ledger.types import utc
 from twinline.messages import (
     TRIAL_LENGTH,
     BlockOrder,
     CloseOrder,
+    MoveOrder,
     Order,
     OrderKind,
     OrderOutcome,
@@ -161,15 +162,27 @@ async def record_password(tx: WriteTx, order: PasswordOrder, *, now: datetime, w
     filing = _filing(tx, order, now=now, workflow_id=workflow_id)
     if (repeated := await _repeated(tx, filing)) is not None:
         return repeated
-    rows = await _open_line(tx, order.line)
-    if rows.line.state == "absent":
-        raise LineEnded(
-            f'the time of line "{order.line}" is over, and no server knows it', hint="Renew it first, then repeat this."
-        )
+    rows = await _served_line(tx, order.line)
     before = rows.snapshot()
     password = rules.new_password(tx.random)
     rows.line.password_sealed = seal(tx.keys, "line", rows.line.id, "password", password.encode())
-    return await _file(tx, filing, rows, before=before, what="password.changed", new_password=True)
+    return await _file(tx, filing, rows, before=before, what="password.changed", anew=True)
+
+
+async def record_move(tx: WriteTx, order: MoveOrder, *, now: datetime, workflow_id: str) -> Recorded:
+    """Let the line live on another pair of any region too; `twinline.ledger.moves` ends its life on the old one.
+
+    Raises OrderConflict, UnknownLine, LineClosed, LineEnded, UnknownPair, PairFull, SamePair, MoveRunning.
+    """
+    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await _repeated(tx, filing)) is not None:
+        return repeated
+    rows = await _served_line(tx, order.line)
+    await moves.refuse_second(tx, rows)
+    pair = await room_on(tx, order.pair)
+    before = rows.snapshot()
+    anew = moves.begin(rows, pair, order_id=filing.order_id, now=filing.now)
+    return await _file(tx, filing, rows, before=before, what="move.begun", anew=anew)
 
 
 async def record_close(tx: WriteTx, order: CloseOrder, *, now: datetime, workflow_id: str) -> Recorded:
@@ -282,6 +295,15 @@ async def _open_line(tx: WriteTx, username: str) -> LineRows:
     return rows
 
 
+async def _served_line(tx: WriteTx, username: str) -> LineRows:
+    rows = await _open_line(tx, username)
+    if rows.line.state == "absent":
+        raise LineEnded(
+            f'the time of line "{username}" is over, and no server knows it', hint="Renew it first, then repeat this."
+        )
+    return rows
+
+
 async def _extend(tx: WriteTx, filing: _Filing, *, username: str, days: int) -> Recorded:
     rows = await _open_line(tx, username)
     before = rows.snapshot()
@@ -327,10 +349,10 @@ async def _file(
     what: str,
     grant: models.Grant | None = None,
     block: models.Block | None = None,
-    new_password: bool = False,
+    anew: bool = False,
 ) -> Recorded:
     """Write everything down, parents first: without relationships the session does not know their order."""
-    settle(rows, now=filing.now, new_password=new_password)
+    settle(rows, now=filing.now, anew=anew)
     last = rows.last_grant
     recorded = Recorded(
         order_id=filing.order_id,

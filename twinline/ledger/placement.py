@@ -1,8 +1,10 @@
-"""Finds the pair for a new line."""
+"""Finds the pair for a line."""
+
+from collections.abc import Iterable
 
 from sqlmodel import col, exists, func, or_, select
 
-from twinline.errors import RegionFull, UnknownRegion
+from twinline.errors import PairFull, RegionFull, UnknownPair, UnknownRegion
 from twinline.ledger import models
 from twinline.ledger.lines import listed
 from twinline.ledger.rules import PairLoad, pick_pair
@@ -12,7 +14,8 @@ from twinline.ledger.tx import WriteTx
 async def place(tx: WriteTx, region: str) -> models.Pair:
     """Pick the emptiest pair of the region; raises UnknownRegion, RegionFull.
 
-    Lines that hosts must hold count, blocked ones too; ended ones do not. The pairs stay locked until the
+    Lines that hosts must hold count, blocked ones too; ended ones do not. A line that moves counts on both pairs
+    until the old one is broken. The pairs stay locked until the
     transaction ends, so two orders can't both take the last place.
     """
     query = select(models.Pair).where(models.Pair.region == region).with_for_update()
@@ -20,7 +23,7 @@ async def place(tx: WriteTx, region: str) -> models.Pair:
     if not pairs:
         regions = (await tx.session.exec(select(models.Pair.region).distinct())).all()
         raise UnknownRegion(f'there is no region "{region}"', hint=f"Known regions: {listed(regions)}.")
-    chosen = pick_pair(loads := await _loads(tx, region))
+    chosen = pick_pair(loads := await _loads(tx, pairs))
     if chosen is None:
         raise RegionFull(
             f'region "{region}" is full: {sum(load.lines for load in loads)} lines on {len(loads)} pair(s)',
@@ -29,14 +32,37 @@ async def place(tx: WriteTx, region: str) -> models.Pair:
     return pairs[chosen]
 
 
-async def _loads(tx: WriteTx, region: str) -> list[PairLoad]:
+async def room_on(tx: WriteTx, name: str) -> models.Pair:
+    """The pair of that name, if it has room; locked and counted as `place` does. Raises UnknownPair, PairFull."""
+    pair = await tx.session.get(models.Pair, name, with_for_update=True)
+    if pair is None:
+        names = (await tx.session.exec(select(models.Pair.name))).all()
+        raise UnknownPair(f'there is no pair "{name}"', hint=f"Known pairs: {listed(names)}.")
+    (load,) = await _loads(tx, [name])
+    if load.lines >= load.capacity:
+        raise PairFull(
+            f'pair "{name}" is full: {load.lines} lines, and its capacity is {load.capacity}',
+            hint="Name another pair, or raise this one's capacity in the inventory, then repeat the order.",
+        )
+    return pair
+
+
+async def _loads(tx: WriteTx, names: Iterable[str]) -> list[PairLoad]:
     """How full each pair is; not asked together with the lock, for the answer must be younger than that."""
-    pair, line, host = models.Pair, models.Line, models.Host
-    lines = select(func.count()).where(line.pair == pair.name, line.state != "absent").scalar_subquery()
+    pair, line, half, host = models.Pair, models.Line, models.Half, models.Host
+    staying = select(func.count()).where(line.pair == pair.name, line.state != "absent").scalar_subquery()
+    leaving = (
+        select(func.count())
+        .select_from(half)
+        .join(line)
+        .where(half.host == pair.multics, col(half.leaving_order).is_not(None), col(half.left_at).is_(None))
+        .where(line.state != "absent")
+        .scalar_subquery()
+    )
     down = exists().where(
         or_(col(host.name) == pair.multics, col(host.name) == pair.oscam), col(host.down_since).is_not(None)
     )
-    query = select(pair.name, pair.capacity, lines, down).where(pair.region == region)
+    query = select(pair.name, pair.capacity, staying + leaving, down).where(col(pair.name).in_(list(names)))
     return [
         PairLoad(name=name, capacity=capacity, lines=count, healthy=not is_down)
         for name, capacity, count, is_down in await tx.session.exec(query)

@@ -10,7 +10,7 @@ from sqlmodel import col, func, or_, select
 from twinline.errors import InvalidOrder, UnknownOrder
 from twinline.ledger import models
 from twinline.ledger.halves import HalfProgress, progress_of
-from twinline.ledger.lines import LineRows, line_by_username, lines_with_rows, mark_of, password_of
+from twinline.ledger.lines import LineRows, held_by, line_by_username, lines_with_rows, mark_of, password_of
 from twinline.ledger.models import GrantEnding, Plan
 from twinline.ledger.rules import LineState
 from twinline.ledger.tx import ReadTx
@@ -155,9 +155,9 @@ async def holdings(tx: ReadTx, host: str) -> tuple[Holding, ...]:
         Holding(
             line_id=line.id,
             username=line.username,
-            state=line.state,
-            ends_at=line.ends_at,
-            mark=mark_of(tx.keys, line, password_of(tx.keys, line)),
+            state=held_by(line, half).state,
+            ends_at=held_by(line, half).ends_at,
+            mark=mark_of(tx.keys, line, half, password_of(tx.keys, line)),
             wanted=half.wanted,
             proven=half.proven,
         )

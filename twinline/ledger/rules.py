@@ -36,6 +36,11 @@ def desired_state(*, closed: bool, blocked: bool, open_ends: Iterable[datetime])
     return Desired(state="blocked" if blocked else "present", ends_at=ends_at)
 
 
+def on_host(desired: Desired, *, left: bool) -> Desired:
+    """What one host must hold: what all must, or nothing once the line was moved away from it."""
+    return Desired(state="absent", ends_at=None) if left else desired
+
+
 def mark(keys: KeyRing, *, line_id: str, username: str, password: str, desired: Desired, revision: int) -> str:
     """The mark of one revision: stands in the record on the host and is read back as proof."""
     end = "-" if desired.ends_at is None else desired.ends_at.isoformat()
@@ -62,19 +67,23 @@ BLAST_WINDOW: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What one event says of its line once it had happened; None where it says nothing of it."""
+    """What one event says of its line once it had happened; None where it says nothing of it.
+
+    `left` are the hosts that the line was moved away from: they must hold nothing, whatever its state.
+    """
 
     revision: int | None
     state: LineState | None
+    left: frozenset[str] = frozenset()
 
 
-def explained(*, revision: int, state: LineState, told: Iterable[Told]) -> bool:
-    """Whether a line's state has a recorded reason: an event after which the line had this revision and this state.
+def explained(*, host: str, revision: int, state: LineState, told: Iterable[Told]) -> bool:
+    """Whether a line's state on a host has a recorded reason: an event after which it had this revision and state.
 
     Whatever changes a line by the rules raises its revision and tells so in the same transaction. Rows that were
     changed, lost or restored behind the rules' back have no such event, or one of another revision or state.
     """
-    return Told(revision=revision, state=state) in told
+    return any(each.revision == revision and ("absent" if host in each.left else each.state) == state for each in told)
 
 
 def blast(*, unexplained: int, served: int) -> bool:

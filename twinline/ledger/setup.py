@@ -2,12 +2,12 @@
 
 from datetime import datetime
 
-from sqlmodel import select
+from sqlmodel import col, delete, select
 
 from twinline.errors import Misconfigured
 from twinline.inventory import Inventory
 from twinline.ledger import models
-from twinline.ledger.lines import listed, note
+from twinline.ledger.lines import done_with, listed, note
 from twinline.ledger.tx import WriteTx
 from twinline.ledger.types import utc
 from twinline.messages import Message, Protocol
@@ -38,6 +38,7 @@ async def sync_inventory(tx: WriteTx, inventory: Inventory, *, now: datetime) ->
 
     Raises Misconfigured, and changes nothing, when a host would change its protocol, or when a pair or host that
     has lines would disappear or a pair change its hosts: their records would be left behind on the old hosts.
+    A line that was moved away and is proven to be gone holds nothing up, and its old half goes with the host.
     """
     hosts = {host.name: HostSnapshot(protocol=host.protocol) for host in inventory.hosts}
     pairs = {
@@ -66,7 +67,9 @@ def _refuse_other_protocols(old: dict[str, models.Host], new: dict[str, HostSnap
 async def _refuse_lost_lines(
     tx: WriteTx, old: dict[str, models.Pair], new: dict[str, PairSnapshot], *, gone_hosts: set[str]
 ) -> None:
+    hosts_in_use = await _hosts_in_use(tx)
     pairs_in_use = set(await tx.session.exec(select(models.Line.pair).distinct()))
+    pairs_in_use |= {pair.name for pair in old.values() if {pair.multics, pair.oscam} & hosts_in_use}
     for name in sorted(old.keys() & pairs_in_use):
         if name not in new:
             raise Misconfigured(
@@ -79,12 +82,18 @@ async def _refuse_lost_lines(
                 f"{old[name].multics} and {old[name].oscam}",
                 hint="Put its hosts back, and declare the new hosts as a pair of their own.",
             )
-    hosts_in_use = set(await tx.session.exec(select(models.Half.host).distinct()))
     if lost := gone_hosts & hosts_in_use:
         raise Misconfigured(
             f"hosts are missing, but lines live on them: {listed([*lost])}",
             hint="Put them back into the inventory; a host stays as long as the ledger has lines on it.",
         )
+
+
+async def _hosts_in_use(tx: WriteTx) -> set[str]:
+    half = models.Half
+    hosts = set(await tx.session.exec(select(half.host).where(col(half.left_at).is_(None)).distinct()))
+    moved_away = await tx.session.exec(select(half).where(col(half.left_at).is_not(None)))
+    return hosts | {each.host for each in moved_away if not done_with(each)}
 
 
 async def _add_hosts(tx: WriteTx, old: dict[str, models.Host], new: dict[str, HostSnapshot], *, now: datetime) -> None:
@@ -116,6 +125,7 @@ async def _remove_hosts(
     tx: WriteTx, old: dict[str, models.Host], new: dict[str, HostSnapshot], *, now: datetime
 ) -> None:
     for name in sorted(old.keys() - new.keys()):
+        await tx.session.exec(delete(models.Half).where(col(models.Half.host) == name))
         await tx.session.delete(old[name])
         _note(tx, "host.removed", name, now=now, before=HostSnapshot(protocol=old[name].protocol))
 

@@ -87,7 +87,7 @@ class _Waiting:
     """Orders that are not settled, and Terms, by the revision that they wait for."""
 
     def __init__(self, orders: Sequence[models.Order], grants: Sequence[models.Grant]) -> None:
-        self._orders = [(order, Recorded.model_validate_json(order.recorded).revision) for order in orders]
+        self._orders = [(order, Recorded.model_validate_json(order.recorded)) for order in orders]
         self._grants = grants
         # A trial that starts late waits for a revision after the one that it was recorded with.
         self._late = {grant.order_id for grant in grants if grant.started_late_at is not None}
@@ -100,8 +100,11 @@ class _Waiting:
                 caller=order.caller,
                 workflow_id=order.workflow_id,
             )
-            for order, revision in self._orders
-            if order.line_id == half.line_id and (revision > half.proven or order.id in self._late)
+            for order, recorded in self._orders
+            if order.line_id == half.line_id
+            and half.host in {ref.host for ref in recorded.halves}
+            # A move waits for its old halves at the revision of the break.
+            and (recorded.revision > half.proven or order.id in self._late or order.id == half.leaving_order)
         )
 
     def terms(self, half: models.Half) -> tuple[str, ...]:

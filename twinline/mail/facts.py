@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from twinline.messages import MailKind, Plan, Protocol
 
-SHOWS_CREDENTIALS = frozenset({MailKind.CREDENTIALS, MailKind.SECOND_HALF, MailKind.PASSWORD})
+SHOWS_CREDENTIALS = frozenset({MailKind.CREDENTIALS, MailKind.SECOND_HALF, MailKind.PASSWORD, MailKind.MOVED})
 """The kinds that carry username and password; every other kind carries neither password nor `C:` line."""
 
 
@@ -54,8 +54,10 @@ class MailFacts:
 
     `ends_at` is an aware time in UTC. `blocks` are the blocks that stand at this moment. `second_half` takes
     exactly the one entry that became ready; `credentials` takes both entries, of which at least one is ready, and
-    so does `password`, which a blocked line may get with none. In `extended`, `unblocked` and `closed` the entries
-    are optional: given, the mail says on which of them the change is already in force.
+    so does `password`, which a blocked line may get with none, and `moved`, which any line may. In `extended`,
+    `unblocked` and `closed` the entries are optional: given, the mail says on which of them the change is already in
+    force. `old_until` is for `moved`: until when the entries of before keep working, None when nobody can say that
+    they do.
 
     Raises `MailFactsError` when the facts contradict the kind.
     """
@@ -70,6 +72,7 @@ class MailFacts:
     entries: tuple[Entry, ...]
     blocks: tuple[BlockNotice, ...]
     reference: str
+    old_until: datetime | None = None
 
     def __post_init__(self) -> None:
         for contradiction in self._contradictions():
@@ -90,7 +93,8 @@ class MailFacts:
                 "can't offer a blocked line as ready",
             ),
             (
-                self.kind in (MailKind.CREDENTIALS, MailKind.PASSWORD) and protocols != ["multics", "oscam"],
+                self.kind in (MailKind.CREDENTIALS, MailKind.PASSWORD, MailKind.MOVED)
+                and protocols != ["multics", "oscam"],
                 "needs both entries",
             ),
             (

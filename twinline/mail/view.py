@@ -74,6 +74,7 @@ class MailView:
     following: tuple[EntryView, ...]
     blocks: tuple[BlockView, ...]
     reference: str
+    old_until: str
 
 
 def view_of(facts: MailFacts) -> MailView:
@@ -104,6 +105,7 @@ def view_of(facts: MailFacts) -> MailView:
             for block in facts.blocks
         ),
         reference=facts.reference,
+        old_until="" if facts.old_until is None else until(facts.old_until),
     )
 
 
@@ -127,6 +129,8 @@ def subject(facts: MailFacts) -> str:
             told = "your new password"
         case MailKind.REMINDER:
             told = f"your {line} ends soon"
+        case MailKind.MOVED:
+            told = "your line moves to other servers"
         case MailKind.CLOSED:
             told = "your line was closed"
     return f"{facts.service.name}: {told}"
