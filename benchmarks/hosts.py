@@ -154,10 +154,11 @@ async def run(*, quick: bool) -> None:
     seconds = time.monotonic() - begun
     run_facts = Run(datetime.now(UTC), seconds, SEED, load_before, os.getloadavg()[0])
     part = f"{PICTURE}\n\n{page_part(run_facts, tables(findings))}"
+    picture = plot(findings)
     print(part)
     if not quick:
         rewrite(PAGE, part, HOSTS)
-        PLOT.write_text(plot(findings), encoding="utf-8")
+        PLOT.write_text(picture, encoding="utf-8")
         _say(f"docs/{PAGE.name} and docs/{PLOT.name} rewritten after {seconds:.0f} s")
 
 

@@ -20,7 +20,7 @@ from twinline.sandbox.processes import Program, free_port, inherited_environment
 ADDRESS: Final = "127.0.0.1"
 PINGS: Final = 21
 TOLERANCE: Final = 0.002
-"""By how much a round trip through a relay may be longer than it says (seconds), on a machine that does other work."""
+"""By how much the fast round trips through a relay may be longer than it says (seconds)."""
 
 
 class DelayWrong(Exception):
@@ -158,8 +158,9 @@ async def checked(folder: Path, delays: Sequence[int], *, tolerance: float = TOL
         for delay, port in ports.items():
             found[delay] = trips = await round_trips(port)
             wanted = 2 * delay / 1000
-            if min(trips.values) < wanted or trips.median > wanted + tolerance:
-                raise DelayWrong(f"a round trip over {delay} ms one way took {trips.median * 1000:.2f} ms")
+            # The fast ones show what the relay does; the others, what else the machine does, and the page says it.
+            if min(trips.values) < wanted or trips.spread[0] > wanted + tolerance:
+                raise DelayWrong(f"a round trip over {delay} ms one way took {trips.spread[0] * 1000:.2f} ms")
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.figures import Sample, Table, count, milliseconds, ratio
-from benchmarks.report import HOSTS, SPINE, Run, page_part, rewrite
+from benchmarks.report import HOSTS, SPINE, Markers, Run, page_part, rewrite
 
 BEGIN, END = SPINE.begin, SPINE.end
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
@@ -78,6 +78,16 @@ def test_only_what_stands_between_the_markers_is_rewritten(tmp_path: Path) -> No
     assert "| what  | ms |\n|-------|----|\n| a     | 1  |\n| bcdef | 2  |\n" in text
     assert text.endswith(f"\n{END}\nbelow\n{HOSTS.begin}\nkept\n{HOSTS.end}\n")
     assert "old" not in text
+
+
+@pytest.mark.parametrize("markers", [SPINE, HOSTS], ids=["spine", "hosts"])
+def test_the_page_has_a_place_for_each_script(tmp_path: Path, markers: Markers) -> None:
+    page = tmp_path / "page.md"
+    page.write_bytes(PAGE.read_bytes())
+
+    rewrite(page, "fresh", markers)
+
+    assert f"{markers.begin}\n\nfresh\n{markers.end}" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("text", ["nothing", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{END}", f"{BEGIN}{BEGIN}{END}"])
