@@ -6,7 +6,7 @@ RIVALS := .venv-bench
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS ?= 3
 
-.PHONY: demo dev test lint format soak bench bench-hosts lock
+.PHONY: demo dev test lint format soak fuzz bench bench-hosts lock
 
 demo: $(VENV)/run
 	@$(BIN)/twinline demo $(DEMO)
@@ -21,6 +21,9 @@ test: $(VENV)/dev
 soak: $(VENV)/dev
 	@sh tests/system-packages.sh
 	$(BIN)/python -m pytest -m soak $(TESTS)
+
+fuzz: $(VENV)/fuzz
+	@$(BIN)/python -m tests.fuzz
 
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
@@ -45,6 +48,7 @@ lock: $(VENV)/dev
 	$(BIN)/uv pip compile $(LOCK) --extra sandbox --group build --group dev -c requirements.lock \
 		-o requirements-dev.lock pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) --group bench -c requirements-dev.lock -o requirements-bench.lock
+	$(BIN)/uv pip compile $(LOCK) --group fuzz -o requirements-fuzz.lock
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
@@ -70,4 +74,9 @@ $(RIVALS)/ready: requirements-bench.lock | $(BIN)/python
 $(VENV)/dev: requirements-dev.lock $(VENV)/run | $(BIN)/python
 	@echo "installing what the tests need into $(VENV) …"
 	@$(PIP) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/fuzz: requirements-fuzz.lock $(VENV)/dev
+	@echo "installing what guides the fuzzer into $(VENV) …"
+	@$(PIP) --require-hashes -r requirements-fuzz.lock
 	@touch $@

@@ -113,6 +113,14 @@ def test_a_foreign_record_of_the_same_name_keeps_ours_from_being_served_but_not_
     assert after.startswith(twin)
 
 
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n#\n", b" # note"], ids=repr)
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_however_many_backslashes_end_somebodys_last_line_none_joins_ours_to_it(count: int, end: bytes) -> None:
+    data = FOREIGN["multics"] + b" " + b"\\" * count + end
+    after = carried_out(data, plan_for(MULTICS.daemon, data, [half("alder22")]))
+    assert [seen.user for seen in MULTICS.see(after)] == [*(seen.user for seen in MULTICS.see(data)), "alder22"]
+
+
 # --- MultiCS: what a human moved
 
 

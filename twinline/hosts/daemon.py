@@ -5,7 +5,7 @@ A third daemon is one class with this Protocol. Everything in it is pure: bytes 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal, Protocol
 from zoneinfo import ZoneInfo
 
@@ -210,6 +210,12 @@ CANARY = "0twinline0check0"
 MARK = r"[0-9]{1,10}-[0-9a-f]{8}"
 
 
+FIRST_END, LAST_END = datetime(1971, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
+"""Before, MultiCS or OSCam takes some dates for none at all; behind, no later hour or day can be counted."""
+
+
 def local(moment: datetime, zone: ZoneInfo) -> datetime:
-    """The same instant on the host's wall clock."""
+    """The same instant on the host's wall clock; ValueError for an end that a daemon would not read back as it is."""
+    if not FIRST_END <= moment < LAST_END:
+        raise ValueError(f"an end in the year {moment.year} can't be written")
     return moment.astimezone(zone)

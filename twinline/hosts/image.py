@@ -13,6 +13,9 @@ from twinline.hosts.ports import Half, Wanted
 GROWTH = 16
 """Free slots that an append adds beyond what the batch needs, so that most additions need none."""
 
+JOINED_AT_MOST = 1 << 16
+"""How much of the end of a file is looked at for backslashes: more than any daemon joins to one line."""
+
 
 @dataclass(frozen=True)
 class Op:
@@ -114,9 +117,10 @@ class Image:
         """What has to stand between the end of the file and the next slot: a newline, then a comment to the boundary.
 
         Somebody's last line may have no end, or end in a backslash that joins the next one to it; and somebody may
-        append such a line in the very moment before we write.
+        append such a line in the very moment before we write. Several backslashes join as many lines.
         """
-        return b"\n" + self.daemon.filler(-(len(self.data) + 2) % self.daemon.width + 1)
+        begin = b"\n" * (1 + bytes(self.data[-JOINED_AT_MOST:]).count(b"\\"))
+        return begin + self.daemon.filler(-(len(self.data) + len(begin) + 1) % self.daemon.width + 1)
 
     def _plan_half(self, plan: Plan, half: Half) -> None:
         present = half.wanted is Wanted.PRESENT

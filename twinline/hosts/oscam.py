@@ -88,7 +88,7 @@ def _line(data: bytes, start: int) -> Line:
 
 def _number(text: bytes) -> int:
     """C's atoi, then cut to 8 bits, as the daemon stores `disabled`."""
-    match = re.match(rb"[ \t]*([+-]?\d+)", text)
+    match = re.match(rb"[ \t\n\v\f\r]*([+-]?\d+)", text)
     return int(match[1]) & 0xFF if match is not None else 0
 
 
