@@ -37,19 +37,29 @@ SOAK_LIVES, SOAK_STEPS = 1_000, 25
 
 T = TypeVar("T")
 P = ParamSpec("P")
-Amid = list[tuple[OrderKind, int]]
+
+
+@dataclass(frozen=True)
+class Amid:
+    """Orders that are under way when something happens, and whether all that is broken is repaired afterwards."""
+
+    orders: Sequence[tuple[OrderKind, int]]
+    repaired: bool = False
+
 
 hosts = st.sampled_from((0, 1))
 lines = st.integers(0, 7)
 kinds: st.SearchStrategy[OrderKind] = st.sampled_from(
-    ("add", "add", "renew", "block", "unblock", "password", "end", "close")
+    ("add", "add", "renew", "renew", "password", "password", "password", "block", "block", "unblock", "end", "close")
 )
-amid = st.lists(st.tuples(kinds, lines), max_size=3)
-"""Orders that are under way when something happens."""
+amid = st.builds(Amid, orders=st.lists(st.tuples(kinds, lines), max_size=3), repaired=st.booleans())
 soon = st.integers(0, 80)
 """Milliseconds: a batch takes some fifty of them."""
 switches: st.SearchStrategy[Switch] = st.sampled_from(("hang", "ignore_reloads", "freeze_parse"))
 damages: st.SearchStrategy[Damage] = st.sampled_from(("delete", "redate", "annotate"))
+
+
+NOTHING: Final = Amid(())
 
 
 @dataclass
@@ -95,18 +105,20 @@ class Life(RuleBasedStateMachine):
         self.pair = around.run(opening)
         self.lawful = True
 
-    def step(self, what: str, work: Coroutine[Any, Any, object], amid: Sequence[tuple[OrderKind, int]] = ()) -> None:
+    def step(self, what: str, work: Coroutine[Any, Any, object], amid: Amid = NOTHING) -> None:
         """Hand in some orders, and do one thing while they are under way."""
 
-        async def both() -> None:
-            for kind, which in amid:
+        async def all_of_it() -> None:
+            for kind, which in amid.orders:
                 self.around.counts[f"order {kind}"] += 1
                 await self.pair.order(kind, which)
             await work
+            if amid.repaired:
+                await self.pair.settle()
 
         self.around.counts[what] += 1
         self.lawful = False
-        self.around.run(both())
+        self.around.run(all_of_it())
         self.lawful = True
 
     def place(self, host: int) -> Place:
@@ -115,16 +127,11 @@ class Life(RuleBasedStateMachine):
     @initialize()
     def some_lines(self) -> None:
         """Three lines that work, with their customers connected."""
-        three: Amid = [("add", 0)] * 3
-        self.step("start", self.pair.settle(), three)
+        self.step("start", self.pair.settle(), Amid((("add", 0), ("add", 0), ("add", 0))))
 
-    @rule(amid=amid, several=amid)
-    def orders(self, amid: Amid, several: Amid) -> None:
-        self.step("orders", asyncio.sleep(0), [*amid, *several])
-
-    @rule(milliseconds=soon)
-    def time_passes(self, milliseconds: int) -> None:
-        self.step("time passes", asyncio.sleep(milliseconds / 1000))
+    @rule(amid=amid, milliseconds=soon)
+    def orders(self, amid: Amid, milliseconds: int) -> None:
+        self.step("orders", asyncio.sleep(milliseconds / 1000), amid)
 
     @rule(amid=amid, host=hosts, which=lines)
     def connect(self, amid: Amid, host: int, which: int) -> None:
@@ -186,12 +193,8 @@ class Life(RuleBasedStateMachine):
         self.step("second worker", self.pair.second_worker(self.place(host)), amid)
 
     @rule(amid=amid, host=hosts)
-    def worker_falls_asleep(self, amid: Amid, host: int) -> None:
-        self.step("worker falls asleep", self.pair.fall_asleep(self.place(host)), amid)
-
-    @rule(amid=amid, host=hosts)
-    def sleeper_wakes_up(self, amid: Amid, host: int) -> None:
-        self.step("sleeper wakes up", self.pair.wake_up(self.place(host)), amid)
+    def worker_oversleeps(self, amid: Amid, host: int) -> None:
+        self.step("worker oversleeps", self.pair.oversleep(self.place(host)), amid)
 
     # -- hands
 
@@ -213,10 +216,6 @@ class Life(RuleBasedStateMachine):
         await work(*args, **named)
 
     # -- what has to hold
-
-    @rule(amid=amid)
-    def all_is_repaired(self, amid: Amid) -> None:
-        self.step("all repaired", self.pair.settle(), amid)
 
     @rule(amid=amid, host=hosts)
     def all_but_one_host_is_repaired(self, amid: Amid, host: int) -> None:
