@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from temporalio.client import WorkflowHandle
 
-from tests.workflows.house import House, text_of
+from tests.workflows.house import HOSTS, House, text_of
 from tests.workflows.test_orders import order_id, trial
 from twinline.errors import NothingToRetry, UnknownHalf, UnknownOrder
 from twinline.hosts.errors import HostError, HostKeyMismatch, NotProven, RecordConflict
@@ -234,7 +234,7 @@ async def test_with_all_halves_given_up_the_order_ends_without_credentials(real_
         host.down_for_attempts = 10_000
     await house.start(order)
     waiting = await progress(house, order, lambda found: len([half for half in found.halves if half.last_error]) == 2)
-    for host in house.hosts:
+    for host in HOSTS:
         await house.twinline.abandon_half(order_workflow_id(order), host=host, reason="fire")
 
     receipt = await house.order(order)
