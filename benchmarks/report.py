@@ -23,6 +23,9 @@ SPINE: Final = Markers("<!-- figures: begin (written by `make bench`) -->", "<!-
 HOSTS: Final = Markers("<!-- hosts: begin (written by `make bench-hosts`) -->", "<!-- hosts: end -->")
 
 
+BUSY: Final = "Other work kept the cores busy when it began, so compare within a table and trust no millisecond."
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of the benchmarks: when, how long (seconds), and on how busy a machine."""
@@ -36,12 +39,13 @@ class Run:
     def described(self) -> str:
         """One sentence about machine and run; no name or path of the machine."""
         cores = len(os.sched_getaffinity(0))
+        busy = f"{BUSY} " if self.load_before > 1.5 * cores else ""
         return (
             f"Measured {self.date.astimezone(UTC):%Y-%m-%d} in {self.seconds:.0f} s on {cores} {platform.machine()} "
             f"cores, which everything shares (servers, stand-ins, worker and measurement); Linux "
             f"{platform.release().split('-')[0]}, Python {platform.python_version()}; seed {self.seed}; load average "
-            f"{self.load_before:.1f} before and {self.load_after:.1f} at the end. Shown is the median, in brackets "
-            "the 10th and the 90th percentile."
+            f"{self.load_before:.1f} before and {self.load_after:.1f} at the end. {busy}Shown is the median, in "
+            "brackets the 10th and the 90th percentile."
         )
 
 
