@@ -1,10 +1,11 @@
 """The ledger as the writers of hosts see it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 
 from twinline.hosts.errors import Fenced, HostError, NotProven, named
-from twinline.hosts.ports import Batch, Half, Proven, Token, Wanted
+from twinline.hosts.ports import Batch, Half, Named, Proven, Token, Wanted
 from twinline.ledger import Ledger, fences, halves
 from twinline.messages import HalfState
 
@@ -25,24 +26,14 @@ class LedgerOfHosts:
         self._ledger = ledger
         self._clock = clock
 
-    async def open_batch(self, host: str, limit: int) -> Batch:
-        """Raise the host's fencing token and take what is behind there."""
+    async def open_batch(self, host: str, limit: int, also: AbstractSet[str] = frozenset()) -> Batch:
+        """Raise the host's fencing token and take what is behind there, and the lines of `also`."""
         async with self._ledger.write() as tx:
-            batch = await halves.open_batch(tx, host, limit=limit, now=self._clock())
+            batch = await halves.open_batch(tx, host, limit=limit, now=self._clock(), also=also)
         return Batch(
             Token(batch.token.epoch, batch.token.n),
-            tuple(
-                Half(
-                    line_id=half.line_id,
-                    username=half.username,
-                    password=half.password.get_secret_value(),
-                    wanted=Wanted(half.state),
-                    ends_at=half.ends_at,
-                    revision=half.revision,
-                    mark=half.mark,
-                )
-                for half in batch.halves
-            ),
+            tuple(as_half(half) for half in batch.halves),
+            batch.withheld,
         )
 
     async def close_batch(self, host: str, token: Token, proven: Sequence[Proven]) -> None:
@@ -97,10 +88,29 @@ class LedgerOfHosts:
             for line_id, one in known.items()
         }
 
+    async def lines_named(self, host: str, usernames: Sequence[str]) -> dict[str, Named]:
+        """Those of these names that are lines on this host."""
+        async with self._ledger.read() as tx:
+            found = await halves.lines_named(tx, host, usernames)
+        return {name: Named(line.line_id, Wanted(line.state)) for name, line in found.items()}
+
     async def absent_usernames(self, host: str, usernames: Sequence[str]) -> set[str]:
         """Which of these are lines of ours whose absence from the host is wanted and proven."""
         async with self._ledger.read() as tx:
             return set(await halves.absent_usernames(tx, host, usernames))
+
+
+def as_half(half: halves.BatchHalf) -> Half:
+    """What the ledger wants of a line, as the writer of its host knows it."""
+    return Half(
+        line_id=half.line_id,
+        username=half.username,
+        password=half.password.get_secret_value(),
+        wanted=Wanted(half.state),
+        ends_at=half.ends_at,
+        revision=half.revision,
+        mark=half.mark,
+    )
 
 
 def _wanted(state: HalfState | None) -> Wanted:

@@ -5,6 +5,7 @@ import string
 import sys
 import zlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from typing import Final, Literal
 from tests.support.sshd import Sshd
 from twinline.hosts.factory import daemon_for
 from twinline.hosts.image import Image
-from twinline.hosts.ports import Batch, Half, Proven, Token, Wanted
+from twinline.hosts.ports import Batch, Half, Named, Proven, Token, Wanted
 from twinline.inventory import Host
 from twinline.messages import Protocol
 from twinline.sandbox.processes import Program, free_port, inherited_environment
@@ -67,9 +68,9 @@ class Lines:
             added.append(half)
         return added
 
-    async def open_batch(self, host: str, limit: int) -> Batch:
-        """Everything that is behind."""
-        del host
+    async def open_batch(self, host: str, limit: int, also: AbstractSet[str] = frozenset()) -> Batch:
+        """Everything that is behind; nothing is ever lost here."""
+        del host, also
         return Batch(self.next_token(), tuple(self._behind.values())[:limit])
 
     def next_token(self) -> Token:
@@ -103,6 +104,12 @@ class Lines:
         """What is proven of these lines."""
         del host
         return {line_id: self._proven[line_id] for line_id in line_ids if line_id in self._proven}
+
+    async def lines_named(self, host: str, usernames: Sequence[str]) -> dict[str, Named]:
+        """Those of these names that are lines."""
+        del host
+        lines = {half.username: Named(half.line_id, half.wanted) for half in self._halves}
+        return {name: lines[name] for name in usernames if name in lines}
 
     async def absent_usernames(self, host: str, usernames: Sequence[str]) -> set[str]:
         """None: no line ends here."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from tests.support.ports import free_port
 from twinline.hosts.errors import named
 from twinline.hosts.factory import daemon_for, helper_for, writer_for
 from twinline.hosts.helper_program import StatusPages
-from twinline.hosts.ports import Batch, Half, Proven, Token, Wanted
+from twinline.hosts.ports import Batch, Half, Named, Proven, Token, Wanted
 from twinline.hosts.writer import HostWriter
 from twinline.inventory import Host
 from twinline.messages import Protocol
@@ -46,6 +47,8 @@ class MemoryLedger:
     reads: list[int] = field(default_factory=list[int])
     stopped: dict[str, str] = field(default_factory=dict[str, str])
     """Lines that wait for a person, and why."""
+    withheld: frozenset[str] = frozenset()
+    """Lines that the blast guard holds back."""
     number: int = 0
 
     def want(
@@ -71,17 +74,25 @@ class MemoryLedger:
         fresh = replace(old, **changes)  # pyright: ignore[reportArgumentType] - the tests name real fields
         return self.want(username, fresh.password, wanted=fresh.wanted, ends_at=fresh.ends_at or FAR)
 
-    async def open_batch(self, host: str, limit: int) -> Batch:
+    async def open_batch(self, host: str, limit: int, also: AbstractSet[str] = frozenset()) -> Batch:
         self.number += 1
         behind = [
             half
             for half in self.wanted.values()
-            if half.revision > self._proven_revision(half.line_id) and half.line_id not in self.stopped
+            if half.revision > self._proven_revision(half.line_id)
+            and half.line_id not in {*self.stopped, *self.withheld}
         ]
         behind.sort(key=lambda half: half.wanted is Wanted.PRESENT)
+        again = [half for half in self.wanted.values() if half.line_id in also and half not in behind]
+        halves = tuple([*behind, *again][:limit])
         if limit:
-            self.batches.append(len(behind[:limit]))
-        return Batch(Token(self.epoch, self.number), tuple(behind[:limit]))
+            self.batches.append(len(halves))
+        held = {line_id: half.revision for line_id, half in self.wanted.items() if line_id in self.withheld}
+        return Batch(Token(self.epoch, self.number), halves, held)
+
+    async def lines_named(self, host: str, usernames: Sequence[str]) -> dict[str, Named]:
+        lines = {half.username: Named(half.line_id, half.wanted) for half in self.wanted.values()}
+        return {name: lines[name] for name in usernames if name in lines}
 
     async def close_batch(self, host: str, token: Token, proven: Sequence[Proven]) -> None:
         for one in proven:

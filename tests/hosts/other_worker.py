@@ -7,6 +7,7 @@ import asyncio
 import fcntl
 import shlex
 import sys
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from tests.hosts.lab import MemoryLedger
@@ -26,7 +27,7 @@ class SharedNumbers(MemoryLedger):
         super().__init__()
         self._numbers = numbers
 
-    async def open_batch(self, host: str, limit: int) -> Batch:
+    async def open_batch(self, host: str, limit: int, also: AbstractSet[str] = frozenset()) -> Batch:
         """Raise the number under a lock, and take what is behind."""
         with self._numbers.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -34,7 +35,7 @@ class SharedNumbers(MemoryLedger):
             # As long at all times: who looks meanwhile must not see less than what was given out.
             file.seek(0)
             file.write(f"{number:08d}")
-        return Batch(Token(1, number), (await super().open_batch(host, limit)).halves)
+        return Batch(Token(1, number), (await super().open_batch(host, limit, also)).halves)
 
     async def fence(self, host: str) -> Token:
         """The last number that any worker took."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
@@ -163,7 +164,7 @@ async def test_a_batch_that_was_overtaken_can_no_longer_give_back_what_was_block
     class Delayed(type(lab.ledger)):
         """Hands out its batch only after another writer's batch was opened and carried out."""
 
-        async def open_batch(self, host: str, limit: int) -> Batch:
+        async def open_batch(self, host: str, limit: int, also: AbstractSet[str] = frozenset()) -> Batch:
             old = Batch(Token(1, 1), (wanted,))
             lab.ledger.number = 1
             lab.ledger.change("rosewood22", wanted=Wanted.BLOCKED)
@@ -208,7 +209,7 @@ async def test_a_ledger_that_fails_once_fails_who_waits_and_nobody_later(
 ) -> None:
     real = multics.ledger.open_batch
 
-    async def fails_once(host: str, limit: int) -> Batch:
+    async def fails_once(host: str, limit: int, also: AbstractSet[str]) -> Batch:
         monkeypatch.setattr(multics.ledger, "open_batch", real)
         raise ConnectionError("the database is away")
 

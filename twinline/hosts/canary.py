@@ -8,6 +8,7 @@ On MultiCS it loads with an end in the past and a password that nobody knows, on
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Final
 from twinline.hosts.daemon import CANARY
 from twinline.hosts.errors import HostError
 from twinline.hosts.factory import daemon_for, helper_for
-from twinline.hosts.ports import Batch, Half, HostLedger, Proven, Token, Wanted
+from twinline.hosts.ports import Batch, Half, HostLedger, Named, Proven, Token, Wanted
 from twinline.hosts.writer import HostWriter
 from twinline.inventory import Host
 
@@ -96,7 +97,9 @@ class _OneHalf:
         """Whether the record was seen gone."""
         return self._proven.wanted is Wanted.ABSENT and self._proven.revision == self._half.revision
 
-    async def open_batch(self, host: str, limit: int) -> Batch:
+    async def open_batch(self, host: str, limit: int, also: AbstractSet[str] = frozenset()) -> Batch:
+        # The record is written by rules of its own, which real lines must not share a batch with.
+        del also
         batch = await self._ledger.open_batch(host, 0)
         behind = limit > 0 and self._proven.revision < self._half.revision
         return Batch(batch.token, (self._half,) if behind else ())
@@ -119,6 +122,9 @@ class _OneHalf:
     async def proven(self, host: str, line_ids: Sequence[str]) -> Mapping[str, Proven]:
         del host
         return {CANARY: self._proven} if CANARY in line_ids else {}
+
+    async def lines_named(self, host: str, usernames: Sequence[str]) -> Mapping[str, Named]:
+        return await self._ledger.lines_named(host, usernames)
 
     async def absent_usernames(self, host: str, usernames: Sequence[str]) -> set[str]:
         del host, usernames

@@ -66,6 +66,10 @@ class Image:
         for stray in found.strays:
             self.strays.setdefault(stray.username, []).append(stray)
 
+    def names(self) -> set[str]:
+        """Every account that stands in the file, ours whether on or off."""
+        return {*self.slots, *self.strays, *self.foreign}
+
     def relayout(self) -> bytes | None:
         """The whole file with our strays in slots, if this daemon wants it that way and there are any."""
         return self.daemon.relayout(bytes(self.data)) if self.strays else None

@@ -1,6 +1,7 @@
 """What writing to a host needs from the rest of the house: the ledger's side of a batch, as a Protocol."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -42,6 +43,16 @@ class Batch:
 
     token: Token
     halves: tuple[Half, ...]
+    withheld: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Lines that would lose access without a recorded reason, with the revision that is held back."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """Which line has a name, and whether its hosts must hold it."""
+
+    line_id: str
+    wanted: Wanted
 
 
 @dataclass(frozen=True)
@@ -58,8 +69,11 @@ class Proven:
 class HostLedger(Protocol):
     """The ledger as the writer of a host sees it; every call is one short transaction."""
 
-    async def open_batch(self, host: str, limit: int) -> Batch:
-        """Raise the host's fencing token and take what is behind there and waits for no person."""
+    async def open_batch(self, host: str, limit: int, also: AbstractSet[str] = frozenset()) -> Batch:
+        """Raise the host's fencing token and take what is behind there and waits for no person.
+
+        `also` names lines to take along although they are proven, because the host has lost them.
+        """
         ...
 
     async def close_batch(self, host: str, token: Token, proven: Sequence[Proven]) -> None:
@@ -83,6 +97,10 @@ class HostLedger(Protocol):
 
     async def proven(self, host: str, line_ids: Sequence[str]) -> Mapping[str, Proven]:
         """What is proven by now of these lines' halves, by line id; a half that does not exist is left out."""
+        ...
+
+    async def lines_named(self, host: str, usernames: Sequence[str]) -> Mapping[str, Named]:
+        """Those of these names that are lines on this host."""
         ...
 
     async def absent_usernames(self, host: str, usernames: Sequence[str]) -> set[str]:

@@ -9,12 +9,13 @@ import contextlib
 import logging
 import uuid
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from twinline.hosts.daemon import Check, Daemon, Kick
 from twinline.hosts.errors import (
+    BlastGuard,
     Fenced,
     FileTrouble,
     HelperFailed,
@@ -26,21 +27,28 @@ from twinline.hosts.errors import (
     named,
 )
 from twinline.hosts.image import Image, Plan
+from twinline.hosts.looking import Look, listed_accounts, loaded_accounts, read_file
+from twinline.hosts.losses import Loss, loss
 from twinline.hosts.ports import Batch, Half, HostLedger, Proven, Token, Wanted
 from twinline.hosts.reads import ProvenReads, no_half
-from twinline.hosts.ssh import Changed, Helper, decode, encode
+from twinline.hosts.ssh import Changed, Helper, encode
+from twinline.hosts.waiting import Waiters
 
 log = logging.getLogger(__name__)
 
 BATCH_LIMIT = 1_000
 TRIES_AGAINST_CHANGE = 5
 PROOF_TRIES = 4
+SECOND_LOOK_SECONDS = 0.5
+"""After which a file that lost accounts is read again: OSCam's own save, and some editors, truncate it first."""
 
 
 @dataclass(frozen=True)
-class _Waiter:
-    revision: int
-    answer: "asyncio.Future[Proven]"
+class _Asked:
+    """A question how the host stands, some lines looked at closely."""
+
+    closely: Sequence[Half]
+    answer: "asyncio.Future[Look]"
 
 
 class HostWriter:
@@ -58,7 +66,13 @@ class HostWriter:
         self._image: Image | None = None
         self._maybe_repaired = False
         """Whether a person may have changed the file since it was pictured."""
-        self._waiters: dict[str, list[_Waiter]] = {}
+        self._waiters = Waiters()
+        self._asked: list[_Asked] = []
+        self._lost: set[str] = set()
+        """Lines that the daemon serves and the file has lost: they go along with the next batch, before its reload."""
+        self._others: frozenset[str] | None = None
+        """Names of others that the file is known to have held; None until the host was asked."""
+        self._accepting_losses = 0
         self._scrub: set[str] = set()
         self._stubborn: dict[str, int] = {}
         """Revisions that could not be proven, by line id: asking for more reloads did not help."""
@@ -79,12 +93,46 @@ class HostWriter:
             if not await self._ledger.ask_again(line_id, self.host, due_only=recheck):
                 raise _still_waits(known.attention)
             self._maybe_repaired = True
-        answer: asyncio.Future[Proven] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(line_id, []).append(_Waiter(revision, answer))
-        self._woken.set()
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._work(), name=f"writer {self.host}")
+        answer = self._waiters.add(line_id, revision)
+        self._wake()
         return await answer
+
+    async def restore(self, line_ids: Collection[str]) -> dict[str, HostError | None]:
+        """Write these lines again, at the revision that they have, and wait until the daemon is seen to hold them.
+
+        Gives the error that prevents it, or None, by line id. Raises UnknownLine for a line that has no half here.
+        """
+        answers = {line_id: self._waiters.add(line_id, 0, afresh=True) for line_id in line_ids}
+        if answers:
+            self._wake()
+        outcomes: dict[str, HostError | None] = {}
+        ended = await asyncio.gather(*answers.values(), return_exceptions=True)
+        for line_id, outcome in zip(answers, ended, strict=True):
+            if isinstance(outcome, BaseException) and not isinstance(outcome, HostError):
+                raise outcome
+            outcomes[line_id] = outcome if isinstance(outcome, HostError) else None
+        return outcomes
+
+    async def look(self, closely: Sequence[Half] = ()) -> Look:
+        """See between two batches how file and daemon stand, some lines closely; raises the HostError in the way."""
+        answer: asyncio.Future[Look] = asyncio.get_running_loop().create_future()
+        self._asked.append(_Asked(closely, answer))
+        self._wake()
+        return await answer
+
+    @contextlib.contextmanager
+    def accepting_losses(self) -> Generator[None]:
+        """Go on, for as long as this lasts, although the file has lost accounts that the daemon serves."""
+        self._accepting_losses += 1
+        try:
+            yield
+        finally:
+            self._accepting_losses -= 1
+
+    @property
+    def daemon(self) -> Daemon:
+        """The daemon of this host, as the engine knows it."""
+        return self._daemon
 
     async def close(self) -> None:
         """Stop, and end the connection; what is under way on the host ends well there or is recovered later."""
@@ -92,36 +140,46 @@ class HostWriter:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        for waiting in self._waiters.values():
-            for waiter in waiting:
-                waiter.answer.cancel()
-        self._waiters.clear()
+        self._waiters.cancel()
+        for asked in self._asked:
+            asked.answer.cancel()
+        self._asked.clear()
         await self._drop_helper()
 
     # -- the loop
 
+    def _wake(self) -> None:
+        self._woken.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work(), name=f"writer {self.host}")
+
     async def _work(self) -> None:
-        while self._waiters or self._scrub:
+        while self._waiters or self._asked or self._scrub:
             try:
                 await self._round()
             except Exception as error:  # noqa: BLE001 - whatever keeps the ledger away: nobody may wait for ever
                 log.warning("writer interrupted", extra={"host": self.host, "error": type(error).__name__})
                 self._scrub.clear()
                 await self._drop_helper()
-                self._answer_all(list(self._waiters), error)
+                self._waiters.fail_all(self._waiters.lines, error)
+                self._refuse_questions(error)
 
     async def _round(self) -> None:
-        tried = self._wanted_revisions()
+        tried = self._waiters.wanted()
         self._woken.clear()
         try:
+            if self._asked:
+                await self._answer_questions()
             await self._quiet(interruptible=not tried)
             if tried:
                 await self._batch()
-            elif not self._waiters:
+            elif not self._waiters and self._scrub:
                 await self._tidy()
         except HostError as error:
             await self._drop_helper()
-            await self._fail(tried, await self._told_apart(error))
+            told = await self._told_apart(error)
+            self._refuse_questions(told)
+            await self._fail(tried, told)
 
     async def _told_apart(self, error: HostError) -> HostError:
         """A refusal by fencing token, as what it is: overtaken by a newer writer, or a ledger that was set back."""
@@ -151,32 +209,42 @@ class HostWriter:
         helper = await self._connected()
         if self._maybe_repaired:
             self._maybe_repaired, self._image = False, None
-        waiting = self._wanted_revisions()
-        batch = await self._ledger.open_batch(self.host, BATCH_LIMIT)
+        waiting, restoring = self._waiters.wanted(), self._waiters.afresh()
+        batch = await self._open(BATCH_LIMIT)
         if batch.halves:
+            batch, failed = await self._carry_out(helper, batch, BATCH_LIMIT)
             tried = {half.line_id: half.revision for half in batch.halves}
-            for line_id, error in (await self._carry_out(helper, batch)).items():
+            for line_id, error in failed.items():
                 await self._fail({line_id: tried[line_id]}, error)
+        if stopped := {line_id: revision for line_id, revision in batch.withheld.items() if line_id in waiting}:
+            await self._fail(stopped, _blast_guard(len(batch.withheld)))
         # Whoever still waits was proven by somebody else, or was taken too late for this batch.
         taken = {half.line_id for half in batch.halves}
-        left = list(self._waiters)
+        left = self._waiters.lines
         if not left:
             return
         proven = await self._ledger.proven(self.host, left)
-        full = len(batch.halves) == BATCH_LIMIT
+        full = len(batch.halves) >= BATCH_LIMIT
         for line_id in left:
             known = proven.get(line_id)
             if known is None:
-                self._answer_all([line_id], no_half(line_id, self.host))
+                self._waiters.fail_all([line_id], no_half(line_id, self.host))
                 continue
-            self._answer(known)
-            if not full and line_id not in taken and known.revision < waiting.get(line_id, 0):
-                if known.attention is not None:
-                    # Another worker's batch has stopped it since.
-                    self._answer_all([line_id], _still_waits(known.attention))
-                    continue
-                # A ledger that was set back: asking it again and again would never end.
-                self._answer_all([line_id], ValueError(f"line {line_id} has no revision {waiting[line_id]}"))
+            self._waiters.answer(known, afresh=False)
+            if full or line_id in taken or (line_id not in restoring and known.revision >= waiting.get(line_id, 0)):
+                continue
+            if known.attention is not None:
+                # Another worker's batch has stopped it since.
+                self._waiters.fail_all([line_id], _still_waits(known.attention))
+                continue
+            # A ledger that was set back: asking it again and again would never end.
+            revision = waiting.get(line_id, 0)
+            self._waiters.fail_all([line_id], ValueError(f"line {line_id} has no revision {revision}"))
+
+    async def _open(self, limit: int) -> Batch:
+        """Open a batch, with the lines that have to be written again beyond its limit."""
+        also = self._waiters.afresh() | self._lost
+        return await self._ledger.open_batch(self.host, limit + len(also), also)
 
     async def _record(self, batch: Batch, proven: Sequence[Proven]) -> None:
         """Note what was proven and wake who waits for it; what is not proven yet keeps nobody else waiting."""
@@ -184,51 +252,47 @@ class HostWriter:
         names = {half.line_id: half.username for half in batch.halves}
         self._scrub |= {names[one.line_id] for one in proven if one.wanted is Wanted.ABSENT}
         for one in proven:
-            self._answer(one)
+            self._waiters.answer(one, afresh=True)
 
     async def _tidy(self) -> None:
         """Scrub freed slots of their secrets while nobody waits; what fails is found again with the next connection."""
         try:
             helper = await self._connected()
-            batch = await self._ledger.open_batch(self.host, 0)
-            await self._carry_out(helper, batch)
+            await self._carry_out(helper, await self._open(0), 0)
         except HostError as error:
             self._scrub.clear()
             await self._drop_helper()
             log.warning("freed slots not scrubbed yet", extra={"host": self.host, "error": error.code})
 
-    # -- waiters
+    # -- who waits
 
-    def _answer(self, proven: Proven) -> None:
-        waiting = self._waiters.pop(proven.line_id, [])
-        left = [waiter for waiter in waiting if waiter.revision > proven.revision]
-        for waiter in waiting:
-            if waiter.revision <= proven.revision and not waiter.answer.done():
-                waiter.answer.set_result(proven)
-        if left:
-            self._waiters[proven.line_id] = left
+    async def _answer_questions(self) -> None:
+        """Look for all who ask at this moment."""
+        helper = await self._connected()
+        self._image = None
+        while self._asked:
+            image, listed = await self._read_safely(helper)
+            asked = self._asked[0]
+            try:
+                loaded = await loaded_accounts(helper, self._daemon, asked.closely) if listed is not None else {}
+            except StatusTrouble:
+                listed, loaded = None, {}
+            self._asked.remove(asked)
+            if not asked.answer.done():
+                asked.answer.set_result(Look(bytes(image.data), listed, loaded))
 
-    def _answer_all(self, lines: Sequence[str], error: Exception) -> None:
-        for line_id in lines:
-            for waiter in self._waiters.pop(line_id, []):
-                if not waiter.answer.done():
-                    waiter.answer.set_exception(error)
-
-    def _wanted_revisions(self) -> dict[str, int]:
-        return {line_id: max(waiter.revision for waiter in each) for line_id, each in self._waiters.items()}
+    def _refuse_questions(self, error: Exception) -> None:
+        asked, self._asked = self._asked, []
+        for one in asked:
+            if not one.answer.done():
+                one.answer.set_exception(error)
 
     async def _fail(self, tried: Mapping[str, int], error: HostError) -> None:
         """Report it and tell those who wait; who came meanwhile for a later revision is none of them."""
         try:
             await self._ledger.report_failure(self.host, tried, error.code)
         finally:
-            for line_id, revision in tried.items():
-                waiting = self._waiters.pop(line_id, [])
-                if left := [waiter for waiter in waiting if waiter.revision > revision]:
-                    self._waiters[line_id] = left
-                for waiter in waiting:
-                    if waiter.revision <= revision and not waiter.answer.done():
-                        waiter.answer.set_exception(error)
+            self._waiters.fail(tried, error)
 
     # -- one batch on the host
 
@@ -243,6 +307,7 @@ class HostWriter:
 
     async def _drop_helper(self) -> None:
         helper, self._helper, self._image = self._helper, None, None
+        self._lost.clear()
         if helper is not None:
             await helper.close()
 
@@ -251,9 +316,7 @@ class HostWriter:
         if self._image is not None:
             return self._image
         for _ in range(TRIES_AGAINST_CHANGE):
-            answer = await helper.ask("read")
-            data = zlib.decompress(decode(answer["body"]))
-            image = await asyncio.to_thread(Image, self._daemon, data, answer["signature"], recover=answer["recover"])
+            image, _ = await self._read_safely(helper)
             better = image.relayout()
             if better is None:
                 break
@@ -265,6 +328,40 @@ class HostWriter:
         self._image = image
         return image
 
+    async def _read_safely(self, helper: Helper) -> tuple[Image, dict[str, bool] | None]:
+        """The file, and the daemon's own listing; raises ShrunkenFile when a reload would drop too many accounts."""
+        image, listed, lost = await self._compare(helper)
+        if lost.too_great and not self._accepting_losses:
+            await asyncio.sleep(SECOND_LOOK_SECONDS)
+            image, listed, lost = await self._compare(helper)
+            if lost.too_great:
+                raise lost.error()
+        self._lost |= lost.lines
+        others = frozenset(image.foreign)
+        if not self._daemon.sole_file and self._others != others:
+            self._others = others
+            await helper.ask("remember", {"others": sorted(others)})
+        return image, listed
+
+    async def _compare(self, helper: Helper) -> tuple[Image, dict[str, bool] | None, Loss]:
+        now = await read_file(helper)
+        image = await asyncio.to_thread(Image, self._daemon, now.data, now.signature, recover=now.recover)
+        try:
+            listed = await listed_accounts(helper, self._daemon)
+        except StatusTrouble:
+            # A daemon that is away drops nobody; when it starts it takes what it finds.
+            return image, None, Loss()
+        missing = listed.keys() - image.names()
+        lines = await self._ledger.lines_named(self.host, sorted(missing))
+        others = None if self._daemon.sole_file else await self._known_others(helper)
+        return image, listed, loss(missing, served=len(listed), lines=lines, others=others)
+
+    async def _known_others(self, helper: Helper) -> frozenset[str]:
+        if self._others is None:
+            answer = await helper.ask("recall")
+            self._others = None if answer["others"] is None else frozenset(answer["others"])
+        return self._others or frozenset()
+
     async def _lay_out(self, helper: Helper, token: Token, image: Image, better: bytes) -> None:
         """Put the new layout in place; a batch that was cut short has to be completed in the old one first."""
         if image.recover:
@@ -273,10 +370,15 @@ class HostWriter:
         body = {"token": _as_list(token), "signature": image.signature, "body": encode(zlib.compress(better, 1))}
         await helper.ask("replace", body)
 
-    async def _carry_out(self, helper: Helper, batch: Batch) -> dict[str, HostError]:
-        """Bring a whole batch about; by line id, why a half could not be proven."""
+    async def _carry_out(self, helper: Helper, batch: Batch, limit: int | None) -> tuple[Batch, dict[str, HostError]]:
+        """Bring a whole batch about; the batch as it was tried, and why halves could not be proven, by line id.
+
+        It is opened again, up to `limit`, when the file turns out to have lost lines; never if that is None.
+        """
         for _ in range(TRIES_AGAINST_CHANGE):
             image = await self._read(helper, batch.token)
+            if limit is not None and not self._lost <= {half.line_id for half in batch.halves} | batch.withheld.keys():
+                batch = await self._open(limit)
             plan = image.plan(batch.halves, self._scrub)
             failed = {line: _conflict() for line in plan.conflicts} | {line: _unsafe() for line in plan.unsafe}
             halves = [half for half in batch.halves if half.line_id not in failed]
@@ -291,12 +393,13 @@ class HostWriter:
                 if not plan.growing or not rest:
                     raise
                 self._image = None
-                failed = await self._carry_out(helper, replace(batch, halves=rest))
-                return failed | dict.fromkeys(plan.growing, error)
+                _, failed = await self._carry_out(helper, replace(batch, halves=rest), None)
+                return batch, failed | dict.fromkeys(plan.growing, error)
             if failed:
                 # A person may have to repair the file, and the next try has to see that.
                 self._image = None
-            return failed
+            self._lost.clear()
+            return batch, failed
         raise HelperFailed("somebody else keeps changing the accounts file")
 
     async def _commit(
@@ -389,6 +492,10 @@ class HostWriter:
             self._stubborn.pop(half.line_id, None)
         if batch.halves:
             await self._record(batch, [Proven(half.line_id, half.revision, half.wanted) for half in halves])
+
+
+def _blast_guard(count: int) -> HostError:
+    return BlastGuard(f"{count} lines would lose access here, and no event says why")
 
 
 def _still_waits(code: str) -> HostError:

@@ -7,7 +7,7 @@ with the host itself stands at the host (`Host.attention`) and marks no half: th
 ends it, and takes along everything that is behind.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,8 +49,8 @@ class Batch:
     host: str
     token: FenceToken
     halves: tuple[BatchHalf, ...]
-    withheld: frozenset[str] = frozenset()
-    """Line ids that the blast guard stops: they would lose access, and no event says why."""
+    withheld: Mapping[str, int]
+    """Lines that the blast guard stops, because they would lose access and no event says why, with their revision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +219,7 @@ async def open_batch(
     fence.n += 1
     unexplained = await guard.unexplained(tx, await guard.pending_removals(tx, host, also))
     stopped = await guard.stops(tx, host, unexplained, now=now)
-    withheld = frozenset(removal.line_id for removal in unexplained) if stopped else frozenset[str]()
+    withheld = {removal.line_id: removal.revision for removal in unexplained} if stopped else dict[str, int]()
     found = await _behind(tx, host, limit=limit + len(withheld), now=now)
     found += await _lines_on(tx, host, sorted(also - {line.id for line, _ in found}))
     found = [(line, half) for line, half in found if line.id not in withheld][:limit]
