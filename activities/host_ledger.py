@@ -4,15 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 
-from twinline.hosts.errors import Fenced, HostError, NotProven, named
+from twinline.hosts.errors import Fenced, HostError, named
 from twinline.hosts.ports import Batch, Half, Named, Proven, Token, Wanted
 from twinline.ledger import Ledger, fences, halves
 from twinline.messages import HalfState
 
 NEXT_LOOK = timedelta(minutes=10)
 """When a half that waits for a person is looked at again, so that a repair is noticed even if nobody says so."""
-NEXT_RELOAD = timedelta(hours=1)
-"""The same where looking costs the daemon a reload."""
 
 
 def _now() -> datetime:
@@ -64,7 +62,7 @@ class LedgerOfHosts:
                 host_asks=kind.attention,
             )
             if kind.attention and kind.of_one_line:
-                next_look = now + (NEXT_RELOAD if kind is NotProven else NEXT_LOOK)
+                next_look = now + NEXT_LOOK
                 for line_id, revision in tried.items():
                     await halves.stop_half(tx, host, line_id, revision=revision, code=code, next_look=next_look)
 

@@ -129,10 +129,9 @@ def _closing(view: LineView) -> str:
         return f"Abandoned by an operator: {', '.join(given_up)}."
     stuck = [half.host for half in view.halves if half.last_error is not None and meaning(half.last_error).attention]
     if stuck:
-        return (
-            f"{', '.join(stuck)} waiting for a person: repair what is said above, then "
-            f"`twinline order retry --line {view.username}`."
-        )
+        wait = "waits" if len(stuck) == 1 else "wait"
+        retry = f"twinline order retry --line {view.username}"
+        return f"{' and '.join(stuck)} {wait} for a person: repair what is said above, then `{retry}`."
     if behind:
         return f"{', '.join(behind)} still to be brought to revision {view.revision}; twinline keeps trying."
     proven = all(half.state in PROVEN for half in view.halves)

@@ -13,7 +13,7 @@ from starter.cli.context import CONNECT_PATIENCE, Context
 from starter.cli.orders_shown import OrderName, show_order
 from starter.cli.orders_stuck import workflows_of
 from starter.cli.placing import Waiting, show_status
-from starter.cli.receipts import PROVEN
+from starter.cli.receipts import PROVEN, needs_a_person
 from starter.cli.render import Exit, cells, out, plain_table, say, show_json
 from starter.client import Twinline
 from twinline.errors import InvalidOrder, NothingToRetry, TwinlineError, Unavailable
@@ -21,7 +21,7 @@ from twinline.ledger import Ledger
 from twinline.ledger.halves import retry_halves
 from twinline.ledger.queries import line_view, order_view
 from twinline.ledger.stuck import stuck_halves, waiting_workflows
-from twinline.messages import AbandonHalf, HalfReceipt, HalfState, Message, RetryNow
+from twinline.messages import AbandonHalf, HalfReceipt, Message, RetryNow
 
 AT_ONCE: Final = 16
 """Requests under way at the same time; a namespace allows a limited number of them."""
@@ -175,9 +175,9 @@ async def _show_after(
     *,
     as_json: bool,
 ) -> int:
-    """The order after it was asked; one that waits for no half any more gets the time to send its mail."""
-    over = halves is None or all(half.state in (*PROVEN, HalfState.ABANDONED) for half in halves)
-    status = await twinline.outcome(workflow_id, patience=patience if over else timedelta(0))
+    """The order after it was asked: at once if it still waits for a person, or else when it is done."""
+    stuck = halves is not None and any(needs_a_person(half) for half in halves)
+    status = await twinline.outcome(workflow_id, patience=timedelta(0) if stuck else patience)
     if status is None:
         raise Unavailable(
             "it was asked, and no worker tells what came of it",

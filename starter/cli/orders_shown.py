@@ -20,7 +20,7 @@ from twinline.ledger.mails import stored_mail
 from twinline.ledger.queries import OrderFilter, OrderView, order_view
 from twinline.ledger.queries import list_orders as find_orders
 from twinline.ledger.tx import ReadTx
-from twinline.messages import MailKind, MailReceipt, OrderKind, OrderStatus, Receipt, UnblockOrder, order_ref
+from twinline.messages import HalfState, MailKind, MailReceipt, OrderKind, OrderStatus, Receipt, UnblockOrder, order_ref
 
 LOOK_PATIENCE: Final = 2.0
 """Seconds to wait for Temporal when the ledger can tell most of it too."""
@@ -78,7 +78,9 @@ async def show_order(name: OrderName, *, as_json: bool) -> int:
             show_refusal(not_taken(), as_json=as_json)
             return Exit.GOING_ON
         if view.receipt is not None:
-            return show_status(_status(view.receipt, done=True), as_json=as_json)
+            code = show_status(_status(view.receipt, done=True), as_json=as_json)
+            await _tell_repairs(ledger, view.receipt)
+            return code
         return await _show_open(context, ledger, view, as_json=as_json)
 
 
@@ -125,6 +127,18 @@ async def _show_open(context: Context, ledger: Ledger, view: OrderView, *, as_js
     if live is None or live.receipt is None:
         live = _status(await _receipt_from_ledger(ledger, view), done=False)
     return show_status(live, as_json=as_json)
+
+
+async def _tell_repairs(ledger: Ledger, receipt: Receipt) -> None:
+    """A receipt keeps what was true at its end; a half that was given up then may work by now."""
+    given_up = {half.host for half in receipt.halves if half.state is HalfState.ABANDONED}
+    if not given_up:
+        return
+    async with ledger.read() as tx:
+        halves = await line_progress(tx, receipt.line)
+    for half in halves:
+        if half.host in given_up and half.proven == half.wanted:
+            say(f"Since then {half.host} was brought in step again: it is {half.state}.")
 
 
 async def _receipt_from_ledger(ledger: Ledger, view: OrderView) -> Receipt:

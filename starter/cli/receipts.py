@@ -93,8 +93,10 @@ def _leaving(half: HalfReceipt) -> str:
     return f"the line {'left' if half.state is HalfState.REMOVED else 'leaves'} this host"
 
 
-def _needs_a_person(half: HalfReceipt) -> bool:
-    return half.last_error is not None and meaning(half.last_error).attention
+def needs_a_person(half: HalfReceipt) -> bool:
+    """Whether this half goes on only after a person has acted."""
+    open_half = half.state not in (*PROVEN, HalfState.ABANDONED)
+    return open_half and half.last_error is not None and meaning(half.last_error).attention
 
 
 def _halves_in_words(receipt: Receipt) -> str:
@@ -104,8 +106,8 @@ def _halves_in_words(receipt: Receipt) -> str:
     refuse = [half.host for half in receipt.halves if half.state is HalfState.REMOVED]
     given_up = [half.host for half in receipt.halves if half.state is HalfState.ABANDONED]
     open_halves = [half for half in receipt.halves if half.state not in (*PROVEN, HalfState.ABANDONED)]
-    stuck = [half.host for half in open_halves if _needs_a_person(half)]
-    follow = [half.host for half in open_halves if not _needs_a_person(half)]
+    stuck = [half.host for half in open_halves if needs_a_person(half)]
+    follow = [half.host for half in open_halves if not needs_a_person(half)]
     left = [half.host for half in receipt.halves if half.state is HalfState.REMOVED and half.leaving]
     everybody = _all_of(receipt.halves)
     if len(serve) == len(receipt.halves):

@@ -176,6 +176,8 @@ async def test_a_half_that_is_given_up_lets_the_order_end_and_stays_on_the_list_
         await box.refuse(on=False)
     repaired = await cli("renew", line, "--days", "1", "--order", "S-8", "--json")
     assert (repaired.code, state_of(repaired, OSCAM)) == (0, ("applied", None))
+    shown = await cli("order", "show", "S-7")
+    assert (shown.code, shown.err) == (5, "Since then os-eu1 was brought in step again: it is applied.\n")
 
 
 async def test_what_makes_no_sense_is_refused_in_words(cli: Cli, line: str) -> None:

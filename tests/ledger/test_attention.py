@@ -45,7 +45,7 @@ async def test_asked_for_again_it_is_in_the_next_batch(desk: Desk) -> None:
     assert await behind(desk) == {ann.line_id}
 
 
-async def test_a_look_before_its_time_changes_nothing_and_at_its_time_all_that_is_due_goes_together(desk: Desk) -> None:
+async def test_a_look_before_its_time_changes_nothing_and_at_its_time_all_on_the_host_go_along(desk: Desk) -> None:
     ann, bob, cid = [await desk.trial(f"{name}@example.com") for name in ("ann", "bob", "cid")]
     for line in (ann, bob):
         await desk.stop(MULTICS, line.line_id)
@@ -55,7 +55,7 @@ async def test_a_look_before_its_time_changes_nothing_and_at_its_time_all_that_i
     assert await behind(desk) == set()
     desk.now += timedelta(minutes=5)
     assert await desk.ask_again(MULTICS, ann.line_id, due_only=True)
-    assert await behind(desk) == {ann.line_id, bob.line_id}
+    assert await behind(desk) == {ann.line_id, bob.line_id, cid.line_id}
 
 
 async def test_a_newer_revision_is_tried_at_once(desk: Desk) -> None:

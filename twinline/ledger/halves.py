@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import AwareDatetime, SecretStr
-from sqlmodel import and_, case, col, or_, select, update
+from sqlmodel import and_, case, col, or_, select, true, update
 
 from twinline.errors import UnknownLine
 from twinline.ledger import guard, models
@@ -365,7 +365,8 @@ async def stop_half(
 async def ask_again(tx: WriteTx, line_id: str, host: str, *, now: datetime, due_only: bool) -> bool:
     """Let a half into batches again; False when `due_only`, and it is not due to be looked at yet.
 
-    Whatever else is due on this host goes along, so that one reload serves all of it. Raises UnknownLine.
+    With one that is due all that wait on this host go along: one reload serves them all, and a host gets no more of
+    them for many lines than for one. Raises UnknownLine.
     """
     half = await _half(tx, line_id, host)
     due = half.next_attempt is not None and half.next_attempt <= utc(now)
@@ -375,7 +376,7 @@ async def ask_again(tx: WriteTx, line_id: str, host: str, *, now: datetime, due_
     await tx.session.exec(
         update(row)
         .where(col(row.host) == host, col(row.attention).is_not(None))
-        .where(or_(col(row.line_id) == line_id, col(row.next_attempt) <= utc(now)))
+        .where(true() if due_only else col(row.line_id) == line_id)
         .values(attention=None, next_attempt=None)
     )
     return True
