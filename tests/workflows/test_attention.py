@@ -45,8 +45,10 @@ async def progress(house: House, order: Order, reached: Callable[[Receipt], bool
     async with asyncio.timeout(30):
         while True:
             status = await house.twinline.progress(order_workflow_id(order))
-            if status is not None and status.receipt is not None and reached(status.receipt):
-                return status.receipt
+            receipt = status.receipt if status is not None else None
+            # In between the order is recorded and its halves are not driven yet.
+            if receipt is not None and receipt.halves and reached(receipt):
+                return receipt
 
 
 def fails_with(code: str) -> Callable[[Receipt], bool]:
