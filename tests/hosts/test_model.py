@@ -72,9 +72,18 @@ class Surroundings:
     keys: KeyRing
     caplog: pytest.LogCaptureFixture
     counts: Counter[str] = field(default_factory=Counter[str])
+    broken: "Broken | None" = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The first law that was broken, and what had happened."""
+
+    error: BaseException
+    story: Sequence[str]
 
 
 @contextmanager
@@ -104,6 +113,7 @@ class Life(RuleBasedStateMachine):
         opening = Pair.open(self.folder, blank=around.blank, keys=around.keys, sshds=around.sshds)
         self.pair = around.run(opening)
         self.lawful = True
+        self.story: list[str] = []
 
     def step(self, what: str, work: Coroutine[Any, Any, object], amid: Amid = NOTHING) -> None:
         """Hand in some orders, and do one thing while they are under way."""
@@ -117,9 +127,17 @@ class Life(RuleBasedStateMachine):
                 await self.pair.settle()
 
         self.around.counts[what] += 1
-        self.lawful = False
-        self.around.run(all_of_it())
-        self.lawful = True
+        self.story.append(f"{what} {amid}")
+        self.keep_law(all_of_it())
+
+    def keep_law(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do it; what then breaks a law is kept with its story, for it may not come again when it is repeated."""
+        try:
+            self.around.run(work)
+        except BaseException as error:
+            self.lawful = False
+            self.around.broken = self.around.broken or Broken(error, tuple(self.story))
+            raise
 
     def place(self, host: int) -> Place:
         return self.pair.places[host]
@@ -223,9 +241,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def everything_holds(self) -> None:
-        self.lawful = False
-        self.around.run(self.pair.check())
-        self.lawful = True
+        self.keep_law(self.pair.check())
 
     def teardown(self) -> None:
         try:
@@ -281,6 +297,11 @@ def live(
                     suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
                 ),
             )
+        except Exception as error:
+            if around.broken is None:
+                raise
+            story = "\n".join(around.broken.story)
+            raise AssertionError(f"{around.broken.error} (seed {number}), after:\n{story}") from error
         finally:
             print(  # noqa: T201 - shown with a failure, and by `make soak`
                 f"\nmodel: seed {number}, {done} lives of {steps} steps in {time.monotonic() - started:.0f} s; "
