@@ -16,6 +16,7 @@ from activities.host import HostActivities
 from activities.host_ledger import LedgerOfHosts
 from activities.ledger import LedgerActivities
 from activities.mail import MailActivities
+from activities.reconcile import ReconcileActivities, SweepActivities
 from twinline.connect import connect_temporal
 from twinline.errors import Misconfigured, TwinlineError
 from twinline.hosts.factory import writer_for
@@ -26,6 +27,7 @@ from twinline.ledger import Ledger
 from twinline.ledger.setup import sync_inventory
 from twinline.mail import SmtpTarget, SmtpUrlError
 from twinline.messages import ORDERS_QUEUE, host_queue
+from twinline.schedules import sync_schedules
 from twinline.settings import Settings
 from twinline.visibility import register_search_attributes
 from workflows.block import Block
@@ -34,6 +36,7 @@ from workflows.change_password import ChangePassword
 from workflows.close import Close
 from workflows.move import Move
 from workflows.purchase import Purchase
+from workflows.reconcile import Reconcile
 from workflows.renewal import Renewal
 from workflows.term import Term
 from workflows.trial import Trial
@@ -50,6 +53,7 @@ WORKFLOWS: Sequence[type] = (
     Move,
     Close,
     Term,
+    Reconcile,
 )
 SLOTS_PER_HOST = 64
 GRACEFUL = timedelta(seconds=60)
@@ -76,7 +80,7 @@ def build_workers(
         client,
         task_queue=ORDERS_QUEUE,
         workflows=WORKFLOWS,
-        activities=[*ledger_activities.all(), *mail.local(), *mail.remote()],
+        activities=[*ledger_activities.all(), *SweepActivities(ledger).all(), *mail.local(), *mail.remote()],
         max_concurrent_workflow_tasks=WORKFLOW_TASKS,
         max_heartbeat_throttle_interval=HEARTBEATS_AT_MOST,
         graceful_shutdown_timeout=graceful,
@@ -85,7 +89,7 @@ def build_workers(
         Worker(
             client,
             task_queue=host_queue(writer.host),
-            activities=HostActivities(writer).all(),
+            activities=[*HostActivities(writer).all(), *ReconcileActivities(writer, ledger).all()],
             max_concurrent_activities=SLOTS_PER_HOST,
             max_heartbeat_throttle_interval=HEARTBEATS_AT_MOST,
             graceful_shutdown_timeout=graceful,
@@ -122,6 +126,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         )
         for worker in workers:
             await stack.enter_async_context(worker)
+        await sync_schedules(client, [host.name for host in inventory.hosts])
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await stop.wait()

@@ -580,6 +580,53 @@ class LateTrialMoved(Message):
     revision: int
 
 
+# --- reconcile --------------------------------------------------------------------------------------
+
+
+def reconcile_workflow_id(host: str) -> str:
+    """The workflow id of a Reconcile on demand, and the id of the schedule that starts the others."""
+    return f"reconcile/{host}"
+
+
+class ReconcileTask(Message):
+    """Bring one host in step with the ledger; `accept_loss` when its file may have lost accounts for good."""
+
+    host: str
+    accept_loss: bool = False
+
+
+class Sweep(Message):
+    """Ask the ledger to end grants of a host's lines that are past their end and not ended."""
+
+    host: str
+    at: AwareDatetime
+
+
+class DriftedLine(Message):
+    """A line that was not as the ledger wants it; `error` says why it still is not, None once it is again."""
+
+    username: str
+    kinds: tuple[str, ...]
+    error: str | None
+
+
+class HostReconciled(Message):
+    """What was done on a host, and what is left: by error code, how many halves are still behind."""
+
+    brought: int
+    behind: dict[str, int]
+    drift: tuple[DriftedLine, ...]
+
+
+class Reconciled(Message):
+    """What came of one Reconcile; `error` is the code of what kept us from the host."""
+
+    host: str
+    ended: int
+    found: HostReconciled | None
+    error: str | None = None
+
+
 class NameOf:
     """Names by which Temporal knows workflows and activities; nothing else may spell them."""
 
@@ -593,6 +640,7 @@ class NameOf:
     CLOSE = "Close"
     TERM = "Term"
     BLOCK_END = "BlockEnd"
+    RECONCILE = "Reconcile"
 
     UPDATE_RETRY = "retry_now"
     UPDATE_ABANDON = "abandon_half"
@@ -614,5 +662,7 @@ class NameOf:
     ABANDON_HALF = "abandon_half"
     SETTLE_ORDER = "settle_order"
     BRING_HALF = "bring_half"
+    END_OVERDUE = "end_overdue"
+    RECONCILE_HOST = "reconcile_host"
     STORE_MAIL = "store_mail"
     HAND_OVER_MAIL = "hand_over_mail"

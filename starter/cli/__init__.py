@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from starter.cli import hosts, keys, orders, shown, world
+from starter.cli import drift, hosts, keys, orders, shown, world
 
 app = typer.Typer(
     name="twinline",
@@ -27,6 +27,7 @@ app = typer.Typer(
 orders.register(app)
 shown.register(app)
 hosts.register(app)
+drift.register(app)
 keys.register(app)
 world.register(app)
 

@@ -1,4 +1,4 @@
-"""Commands that look at hosts and at this machine without changing anything."""
+"""Commands about hosts and this machine."""
 
 from typing import Annotated
 
@@ -38,6 +38,23 @@ def check(
         check_hosts(hosts or [], prove_reload=prove_reload, brief=brief, as_json=as_json),
         as_json=as_json,
     )
+
+
+@host_app.command("refence")
+def refence(
+    hosts: Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="Names of the inventory.")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Every host of the inventory.")] = False,
+    yes: options.Yes = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """After the ledger was restored from a backup: let hosts obey it again, although they have seen later batches.
+
+    Says which lines stand on a host that the ledger does not know. Example: twinline host refence --all
+    """
+    from starter.cli.hosts_refenced import refence_hosts  # noqa: PLC0415 - asyncssh would make help slow
+
+    perform(refence_hosts(hosts or [], every=every, yes=yes, as_json=as_json), as_json=as_json)
 
 
 @host_app.command("authorize")

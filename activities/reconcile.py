@@ -1,0 +1,122 @@
+"""Bringing one host in step with the ledger, beside the orders."""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from temporalio import activity
+
+from activities.errors import translated
+from activities.heartbeat import heartbeats
+from activities.host_ledger import as_half
+from twinline.errors import TwinlineError
+from twinline.hosts.drift import Drift, Expected, compare
+from twinline.hosts.errors import HostError
+from twinline.hosts.writer import HostWriter
+from twinline.ledger import Ledger, halves, terms
+from twinline.messages import DriftedLine, HostReconciled, NameOf, ReconcileTask, Sweep
+
+log = logging.getLogger(__name__)
+
+SWEPT_AT_ONCE: Final = 100
+"""Grants that one transaction ends: orders wait for it."""
+SHOWN: Final = 1_000
+"""Drifted lines that a result names; a payload may not grow without bound."""
+
+
+class SweepActivities:
+    """Ends grants whose Term did not."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def all(self) -> Sequence[Callable[..., Any]]:
+        """Every activity of this class, for the worker to register."""
+        return [self.end_overdue]
+
+    @activity.defn(name=NameOf.END_OVERDUE)
+    async def end_overdue(self, sweep: Sweep) -> int:
+        """End grants of this host's lines that are past their end, by the rule of a Term; how many there were."""
+        count = 0
+        with translated():
+            while True:
+                async with self._ledger.write() as tx:
+                    found = await terms.overdue(tx, sweep.host, now=sweep.at, limit=SWEPT_AT_ONCE)
+                    for term in found:
+                        await terms.end_grant(tx, term, now=sweep.at, who="reconcile")
+                count += len(found)
+                if len(found) < SWEPT_AT_ONCE:
+                    return count
+
+
+class ReconcileActivities:
+    """Compares one host with the ledger and brings it in step, through its one writer."""
+
+    def __init__(self, writer: HostWriter, ledger: Ledger) -> None:
+        self._writer = writer
+        self._ledger = ledger
+
+    def all(self) -> Sequence[Callable[..., Any]]:
+        """Every activity of this class, for the worker to register."""
+        return [self.reconcile_host]
+
+    @activity.defn(name=NameOf.RECONCILE_HOST)
+    async def reconcile_host(self, task: ReconcileTask) -> HostReconciled:
+        """Drive on what is behind, then write again what differs, at the revision that it has."""
+        accepting = self._writer.accepting_losses() if task.accept_loss else contextlib.nullcontext()
+        with translated():
+            async with heartbeats():
+                with accepting:
+                    return await self._reconcile()
+
+    async def _reconcile(self) -> HostReconciled:
+        host = self._writer.host
+        async with self._ledger.read() as tx:
+            behind = await halves.behind_on(tx, host)
+        brought = [self._writer.bring(line_id, revision, recheck=True) for line_id, revision in behind.items()]
+        outcomes = await asyncio.gather(*brought, return_exceptions=True)
+        errors = Counter(_code(outcome) for outcome in outcomes if isinstance(outcome, BaseException))
+        drift = await self._drift()
+        restored = await self._writer.restore(drift.to_restore(together=self._writer.daemon.may_replace))
+        if drift.lines:
+            # How many, and of which kinds; a name is for results that are sealed.
+            kinds = Counter(str(kind) for line in drift.lines for kind in line.kinds)
+            log.warning("drift", extra={"host": host, "kinds": dict(kinds)})
+        return HostReconciled(
+            brought=sum(not isinstance(outcome, BaseException) for outcome in outcomes),
+            behind=dict(errors),
+            drift=tuple(
+                DriftedLine(
+                    username=line.username,
+                    kinds=tuple(line.kinds),
+                    error=_left(line.repaired, restored.get(line.line_id or "")),
+                )
+                for line in drift.lines[:SHOWN]
+            ),
+        )
+
+    async def _drift(self) -> Drift:
+        async with self._ledger.read() as tx:
+            held = await halves.held_on(tx, self._writer.host)
+        expected = [Expected(as_half(each.half), behind=each.behind) for each in held]
+        # In a thread: a file may hold thousands of records, and orders go on meanwhile.
+        return await asyncio.to_thread(compare, self._writer.daemon, expected, await self._writer.look())
+
+
+def _left(repaired: bool, error: HostError | None) -> str | None:  # noqa: FBT001 - one fact of a line
+    if not repaired:
+        return "NeedsAPerson"
+    return None if error is None else error.code
+
+
+def _code(error: BaseException) -> str:
+    match error:
+        case HostError():
+            return error.code
+        case TwinlineError():
+            return error.type
+        case _:
+            raise error
