@@ -89,7 +89,7 @@ def build_workers(
         Worker(
             client,
             task_queue=host_queue(writer.host),
-            activities=[*HostActivities(writer).all(), *ReconcileActivities(writer, ledger).all()],
+            activities=[*HostActivities(writer).all(), *ReconcileActivities(writer, LedgerOfHosts(ledger)).all()],
             max_concurrent_activities=SLOTS_PER_HOST,
             max_heartbeat_throttle_interval=HEARTBEATS_AT_MOST,
             graceful_shutdown_timeout=graceful,
@@ -126,7 +126,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         )
         for worker in workers:
             await stack.enter_async_context(worker)
-        await sync_schedules(client, [host.name for host in inventory.hosts])
+        await sync_schedules(client, [host.name for host in inventory.hosts], every=settings.reconcile_every)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await stop.wait()

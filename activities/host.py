@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.errors import translated
 from activities.heartbeat import heartbeats
-from twinline.hosts.ports import Proven, Wanted
+from twinline.hosts.ports import Wanted
 from twinline.hosts.writer import HostWriter
 from twinline.messages import HalfProven, HalfState, HalfTask, NameOf
 
 LAST_WORD_SECONDS = 3.0
+
+T = TypeVar("T")
 
 
 class HostActivities:
@@ -32,14 +34,14 @@ class HostActivities:
         """Wait until the running daemon is seen to hold at least this revision of the line."""
         with translated():
             async with heartbeats():
-                proven = await _unless_shut_down(self._writer.bring(task.line_id, task.revision, recheck=task.recheck))
+                proven = await unless_shut_down(self._writer.bring(task.line_id, task.revision, recheck=task.recheck))
         state = HalfState.APPLIED if proven.wanted is Wanted.PRESENT else HalfState.REMOVED
         return HalfProven(revision=proven.revision, state=state, proven_at=datetime.now(UTC))
 
 
-async def _unless_shut_down(bringing: Coroutine[Any, Any, Proven]) -> Proven:
+async def unless_shut_down(work: Coroutine[Any, Any, T]) -> T:
     """Give way to another worker when this one shuts down; a batch that is under way may still end well."""
-    task = asyncio.ensure_future(bringing)
+    task = asyncio.ensure_future(work)
     shutdown = asyncio.ensure_future(activity.wait_for_worker_shutdown())
     try:
         await asyncio.wait((task, shutdown), return_when=asyncio.FIRST_COMPLETED)

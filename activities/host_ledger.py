@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from twinline.hosts.drift import Expected
 from twinline.hosts.errors import Fenced, HostError, named
 from twinline.hosts.ports import Batch, Half, Named, Proven, Token, Wanted
 from twinline.ledger import Ledger, fences, halves
@@ -85,6 +87,25 @@ class LedgerOfHosts:
             line_id: Proven(line_id, one.proven, _wanted(one.proven_state), one.attention)
             for line_id, one in known.items()
         }
+
+    async def behind(self, host: str) -> dict[str, int]:
+        """Every half that is behind, abandoned ones too: the revision that is wanted, by line id."""
+        async with self._ledger.read() as tx:
+            return await halves.behind_on(tx, host)
+
+    async def expected(self, host: str) -> list[Expected]:
+        """What this host must hold of every line that was ever on it; raises KeyRingError."""
+        async with self._ledger.read() as tx:
+            return [Expected(as_half(held.half), behind=held.behind) for held in await halves.held_on(tx, host)]
+
+    async def still(self, host: str, expected: Sequence[Expected]) -> list[Expected]:
+        """The same, read again after a look at the host: what changed meanwhile is behind, and no drift."""
+        async with self._ledger.read() as tx:
+            settled = await halves.settled_on(tx, host)
+        return [
+            replace(each, behind=each.behind or settled.get(each.half.line_id) != each.half.revision)
+            for each in expected
+        ]
 
     async def lines_named(self, host: str, usernames: Sequence[str]) -> dict[str, Named]:
         """Those of these names that are lines on this host."""

@@ -11,18 +11,22 @@ from temporalio import activity
 
 from activities.errors import translated
 from activities.heartbeat import heartbeats
-from activities.host_ledger import as_half
+from activities.host import unless_shut_down
+from activities.host_ledger import LedgerOfHosts
 from twinline.errors import TwinlineError
 from twinline.hosts.drift import Drift, Expected, compare
 from twinline.hosts.errors import HostError
+from twinline.hosts.ports import Half, Wanted
 from twinline.hosts.writer import HostWriter
-from twinline.ledger import Ledger, halves, terms
+from twinline.ledger import Ledger, terms
 from twinline.messages import DriftedLine, HostReconciled, NameOf, ReconcileTask, Sweep
 
 log = logging.getLogger(__name__)
 
 SWEPT_AT_ONCE: Final = 100
 """Grants that one transaction ends: orders wait for it."""
+CLOSELY_AT_ONCE: Final = 200
+"""Lines that a Reconcile which nobody asked for looks at closely; all get their turn."""
 SHOWN: Final = 1_000
 """Drifted lines that a result names; a payload may not grow without bound."""
 
@@ -55,9 +59,11 @@ class SweepActivities:
 class ReconcileActivities:
     """Compares one host with the ledger and brings it in step, through its one writer."""
 
-    def __init__(self, writer: HostWriter, ledger: Ledger) -> None:
+    def __init__(self, writer: HostWriter, ledger: LedgerOfHosts) -> None:
         self._writer = writer
         self._ledger = ledger
+        self._last_looked_at = ""
+        """The last of the names that were looked at closely; the next ones have their turn next time."""
 
     def all(self) -> Sequence[Callable[..., Any]]:
         """Every activity of this class, for the worker to register."""
@@ -70,24 +76,24 @@ class ReconcileActivities:
         with translated():
             async with heartbeats():
                 with accepting:
-                    return await self._reconcile()
+                    return await unless_shut_down(self._reconcile(task))
 
-    async def _reconcile(self) -> HostReconciled:
-        host = self._writer.host
-        async with self._ledger.read() as tx:
-            behind = await halves.behind_on(tx, host)
-        brought = [self._writer.bring(line_id, revision, recheck=True) for line_id, revision in behind.items()]
+    async def _reconcile(self, task: ReconcileTask) -> HostReconciled:
+        behind = await self._ledger.behind(task.host)
+        recheck = not task.asked
+        brought = [self._writer.bring(line_id, revision, recheck=recheck) for line_id, revision in behind.items()]
         outcomes = await asyncio.gather(*brought, return_exceptions=True)
         errors = Counter(_code(outcome) for outcome in outcomes if isinstance(outcome, BaseException))
-        drift = await self._drift()
+        drift = await self._drift(task)
         restored = await self._writer.restore(drift.to_restore(together=self._writer.daemon.may_replace))
         if drift.lines:
             # How many, and of which kinds; a name is for results that are sealed.
             kinds = Counter(str(kind) for line in drift.lines for kind in line.kinds)
-            log.warning("drift", extra={"host": host, "kinds": dict(kinds)})
+            log.warning("%d lines drifted: host=%s kinds=%s", len(drift.lines), task.host, dict(kinds))
         return HostReconciled(
             brought=sum(not isinstance(outcome, BaseException) for outcome in outcomes),
             behind=dict(errors),
+            drifted=len(drift.lines),
             drift=tuple(
                 DriftedLine(
                     username=line.username,
@@ -96,14 +102,25 @@ class ReconcileActivities:
                 )
                 for line in drift.lines[:SHOWN]
             ),
+            daemon_told=drift.daemon_told,
         )
 
-    async def _drift(self) -> Drift:
-        async with self._ledger.read() as tx:
-            held = await halves.held_on(tx, self._writer.host)
-        expected = [Expected(as_half(each.half), behind=each.behind) for each in held]
+    async def _drift(self, task: ReconcileTask) -> Drift:
+        expected = await self._ledger.expected(task.host)
+        look = await self._writer.look(self._closely(expected, everybody=task.asked))
+        still = await self._ledger.still(task.host, expected)
         # In a thread: a file may hold thousands of records, and orders go on meanwhile.
-        return await asyncio.to_thread(compare, self._writer.daemon, expected, await self._writer.look())
+        return await asyncio.to_thread(compare, self._writer.daemon, still, look)
+
+    def _closely(self, expected: Sequence[Expected], *, everybody: bool) -> list[Half]:
+        """Whose page of the daemon is read as well: each may take a slow daemon tenths of a second."""
+        served = [each.half for each in expected if each.half.wanted is Wanted.PRESENT and not each.behind]
+        if everybody or len(served) <= CLOSELY_AT_ONCE:
+            return served
+        later = [half for half in served if half.username > self._last_looked_at]
+        turn = [*later, *served][:CLOSELY_AT_ONCE]
+        self._last_looked_at = turn[-1].username
+        return turn
 
 
 def _left(repaired: bool, error: HostError | None) -> str | None:  # noqa: FBT001 - one fact of a line

@@ -582,6 +582,8 @@ class LateTrialMoved(Message):
 
 # --- reconcile --------------------------------------------------------------------------------------
 
+RECONCILE_EVERY = timedelta(minutes=10)
+
 
 def reconcile_workflow_id(host: str) -> str:
     """The workflow id of a Reconcile on demand, and the id of the schedule that starts the others."""
@@ -592,6 +594,8 @@ class ReconcileTask(Message):
     """Bring one host in step with the ledger; `accept_loss` when its file may have lost accounts for good."""
 
     host: str
+    asked: bool = False
+    """Whether a person asks: what waits for a person is tried too, and every line is looked at closely."""
     accept_loss: bool = False
 
 
@@ -615,7 +619,11 @@ class HostReconciled(Message):
 
     brought: int
     behind: dict[str, int]
+    drifted: int
+    """How many lines were not as the ledger wants them; `drift` names the first of them."""
     drift: tuple[DriftedLine, ...]
+    daemon_told: bool
+    """Whether the daemon could be asked what it has loaded."""
 
 
 class Reconciled(Message):

@@ -21,19 +21,18 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from twinline.errors import Unavailable
-from twinline.messages import ORDERS_QUEUE, NameOf, ReconcileTask, reconcile_workflow_id
+from twinline.messages import ORDERS_QUEUE, RECONCILE_EVERY, NameOf, ReconcileTask, reconcile_workflow_id
 
-EVERY: Final = timedelta(minutes=10)
 JITTER: Final = timedelta(minutes=1)
-"""So that many hosts are not looked at in the same second."""
+"""At most, so that many hosts are not looked at in the same second."""
 CATCH_UP: Final = timedelta(minutes=1)
 """After an outage one look is enough, not one for each that was missed."""
 _PREFIX: Final = reconcile_workflow_id("")
 
 
-async def sync_schedules(client: Client, hosts: Iterable[str]) -> None:
+async def sync_schedules(client: Client, hosts: Iterable[str], *, every: timedelta = RECONCILE_EVERY) -> None:
     """Have one Reconcile for each of these hosts and for no others; a paused one stays paused. Raises Unavailable."""
-    wanted = {reconcile_workflow_id(host): _reconcile(host) for host in hosts}
+    wanted = {reconcile_workflow_id(host): _reconcile(host, every) for host in hosts}
     try:
         await _sync(client, wanted)
     except RPCError as error:
@@ -59,7 +58,7 @@ async def _sync(client: Client, wanted: Mapping[str, Schedule]) -> None:
             await client.get_schedule_handle(schedule_id).update(partial(_carried_over, schedule))
 
 
-def _reconcile(host: str) -> Schedule:
+def _reconcile(host: str, every: timedelta) -> Schedule:
     return Schedule(
         action=ScheduleActionStartWorkflow(
             NameOf.RECONCILE,
@@ -68,7 +67,7 @@ def _reconcile(host: str) -> Schedule:
             task_queue=ORDERS_QUEUE,
             static_summary=f"reconcile {host}",
         ),
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=EVERY)], jitter=JITTER),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)], jitter=min(JITTER, every / 10)),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=CATCH_UP),
         state=ScheduleState(note="Brings one host in step with the ledger; the worker looks after this schedule."),
     )

@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from twinline.errors import Misconfigured
-from twinline.messages import DELAY_NOTICE, GRACE
+from twinline.messages import DELAY_NOTICE, GRACE, RECONCILE_EVERY
 from twinline.problems import Problem, quoted
 
 _PREFIX: Final = "TWINLINE_"
@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     delay_notice: _Seconds = Field(
         default=DELAY_NOTICE,
         description="seconds above 0: after how long a customer without any half is told",
+    )
+    reconcile_every: _Seconds = Field(
+        default=RECONCILE_EVERY, description="seconds above 0: how often each host is brought in step with the ledger"
     )
 
     @classmethod

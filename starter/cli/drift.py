@@ -9,6 +9,9 @@ from starter.cli.running import perform
 
 drift_app = typer.Typer(help="See and repair where hosts differ from the ledger.", no_args_is_help=True)
 
+PATIENCE = 300.0
+"""Seconds; a host with thousands of lines that all have to be written again takes minutes."""
+
 Hosts = Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="Names of the inventory; all by default.")]
 
 
@@ -36,12 +39,17 @@ def repair(
         bool, typer.Option("--accept-loss", help="Go on though a file has lost accounts that its daemon still serves.")
     ] = False,
     yes: options.Yes = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait for it.")
+    ] = PATIENCE,
     as_json: options.AsJson = False,
 ) -> None:
     """Run Reconcile now: end what is past its end, drive on what is behind, write again what differs.
 
-    It asks first when somebody would lose access. Example: twinline drift repair mc-eu1
+    It asks first when somebody would lose access. Exit code 4 if a person has to repair something on a host first, 5
+    if something is not in step yet, 6 if a host can't be reached. Example: twinline drift repair mc-eu1
     """
     from starter.cli.drift_checked import repair_drift  # noqa: PLC0415 - see above
 
-    perform(repair_drift(hosts or [], accept_loss=accept_loss, yes=yes, as_json=as_json), as_json=as_json)
+    work = repair_drift(hosts or [], accept_loss=accept_loss, yes=yes, patience=timeout, as_json=as_json)
+    perform(work, as_json=as_json)

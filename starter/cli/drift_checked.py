@@ -8,10 +8,10 @@ from typing import Final
 from pydantic import TypeAdapter
 from rich.text import Text
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
-from activities.host_ledger import as_half
+from activities.host_ledger import LedgerOfHosts
 from starter.cli.context import Context
 from starter.cli.explain import meaning
 from starter.cli.render import Exit, cells, out, plain_table, say, show_json
@@ -21,11 +21,12 @@ from twinline.hosts.drift import MEANINGS, Drift, Expected, LineDrift, Side, com
 from twinline.hosts.errors import HostError
 from twinline.hosts.factory import daemon_for, helper_for
 from twinline.hosts.looking import look
-from twinline.hosts.ports import Wanted
+from twinline.hosts.ports import Half, Wanted
 from twinline.inventory import Host, load_inventory
-from twinline.ledger import Ledger, halves
+from twinline.ledger import Ledger
 from twinline.messages import ORDERS_QUEUE, Message, NameOf, Reconciled, ReconcileTask, reconcile_workflow_id
 
+STILL_RUNNING: Final = "StillRunning"
 AT_A_TIME: Final = 8
 """Hosts that are looked at together."""
 
@@ -48,7 +49,17 @@ class _Found:
     def exit(self) -> Exit:
         if any(each.drift is not None and each.drift.lines for each in self.hosts):
             return Exit.REFUSED
-        return Exit.UNAVAILABLE if any(each.error is not None for each in self.hosts) else Exit.DONE
+        return exit_for_codes([each.error for each in self.hosts])
+
+
+def exit_for_codes(errors: Sequence[str | None]) -> Exit:
+    """4 when a person has to repair something first, else 6 when a host did not answer, else 5 when it goes on."""
+    found = {error for error in errors if error is not None}
+    if any(meaning(error).attention for error in found):
+        return Exit.REFUSED
+    if found - {STILL_RUNNING}:
+        return Exit.UNAVAILABLE
+    return Exit.GOING_ON if found else Exit.DONE
 
 
 async def check_drift(names: Sequence[str], *, as_json: bool) -> int:
@@ -63,24 +74,26 @@ async def check_drift(names: Sequence[str], *, as_json: bool) -> int:
     return found.exit
 
 
-async def repair_drift(names: Sequence[str], *, accept_loss: bool, yes: bool, as_json: bool) -> int:
-    """Run Reconcile on the named hosts, or all, and tell what came of it; raises as `check_drift` does."""
+async def repair_drift(names: Sequence[str], *, accept_loss: bool, yes: bool, patience: float, as_json: bool) -> int:
+    """Run Reconcile on the named hosts, or all, and tell what came of it; raises as `check_drift` does.
+
+    One that takes longer than `patience` seconds goes on without us.
+    """
     context = Context.load()
     hosts = _hosts(context, names)
     if not yes:
         await _ask_first(context, hosts, accept_loss=accept_loss)
     client = await context.temporal()
-    tasks = [ReconcileTask(host=host.name, accept_loss=accept_loss) for host in hosts]
-    done = await asyncio.gather(*(_reconcile(client, task) for task in tasks))
+    tasks = [ReconcileTask(host=host.name, asked=True, accept_loss=accept_loss) for host in hosts]
+    done = await asyncio.gather(*(_reconcile(client, task, patience) for task in tasks))
     if as_json:
         show_json(TypeAdapter(tuple[Reconciled, ...]).dump_json(tuple(done)).decode())
     else:
         for each in done:
             _tell(each)
-    if any(each.error is not None for each in done):
-        return Exit.UNAVAILABLE
-    left = [each for each in done if each.found is not None and _is_left(each)]
-    return Exit.GOING_ON if left else Exit.DONE
+    if (stopped := exit_for_codes([each.error for each in done])) is not Exit.DONE:
+        return stopped
+    return Exit.GOING_ON if any(_is_left(each) for each in done) else Exit.DONE
 
 
 def _hosts(context: Context, names: Sequence[str]) -> list[Host]:
@@ -103,16 +116,28 @@ async def _compare_all(context: Context, hosts: Sequence[Host]) -> list[HostDrif
 
 
 async def _compare(ledger: Ledger, host: Host) -> Drift:
-    async with ledger.read() as tx:
-        held = await halves.held_on(tx, host.name)
-    expected = [Expected(as_half(each.half), behind=each.behind) for each in held]
-    daemon = daemon_for(host)
-    closely = [each.half for each in expected if each.half.wanted is Wanted.PRESENT and not each.behind]
+    lines, daemon = LedgerOfHosts(ledger), daemon_for(host)
     helper = await helper_for(host)
+
+    async def compared() -> Drift:
+        expected = await lines.expected(host.name)
+        seen = await look(helper, daemon, _closely(expected))
+        # Read again: what an order changed while we looked is no drift.
+        return await asyncio.to_thread(compare, daemon, await lines.still(host.name, expected), seen)
+
     try:
-        return compare(daemon, expected, await look(helper, daemon, closely))
+        found = await compared()
+        if any(line.loaded_otherwise for line in found.lines):
+            # The daemon may be in the middle of a reload.
+            await asyncio.sleep(max(daemon.deadline, host.quiet_seconds))
+            found = await compared()
+        return found
     finally:
         await helper.close()
+
+
+def _closely(expected: Sequence[Expected]) -> list[Half]:
+    return [each.half for each in expected if each.half.wanted is Wanted.PRESENT and not each.behind]
 
 
 async def _ask_first(context: Context, hosts: Sequence[Host], *, accept_loss: bool) -> None:
@@ -125,22 +150,34 @@ async def _ask_first(context: Context, hosts: Sequence[Host], *, accept_loss: bo
         confirm(f"{len(losing)} lines that work though they should not will stop working. Go on?", yes=False)
 
 
-async def _reconcile(client: Client, task: ReconcileTask) -> Reconciled:
+async def _reconcile(client: Client, task: ReconcileTask, patience: float) -> Reconciled:
     try:
-        return await client.execute_workflow(
-            NameOf.RECONCILE,
-            task,
-            id=reconcile_workflow_id(task.host),
-            task_queue=ORDERS_QUEUE,
-            result_type=Reconciled,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            static_summary=f"reconcile {task.host}, asked for",
-        )
+        async with asyncio.timeout(patience):
+            return await _run(client, task)
+    except TimeoutError:
+        return Reconciled(host=task.host, ended=0, found=None, error=STILL_RUNNING)
     except (WorkflowFailureError, RPCError) as error:
         raise Unavailable(
             f"{task.host} could not be reconciled ({type(error).__name__})",
             hint="Check that a worker runs and that Temporal answers, then repeat this.",
         ) from None
+
+
+async def _run(client: Client, task: ReconcileTask) -> Reconciled:
+    workflow_id = reconcile_workflow_id(task.host)
+    while True:
+        try:
+            return await client.execute_workflow(
+                NameOf.RECONCILE,
+                task,
+                id=workflow_id,
+                task_queue=ORDERS_QUEUE,
+                result_type=Reconciled,
+                static_summary=f"reconcile {task.host}, asked for",
+            )
+        except WorkflowAlreadyStartedError:
+            # Somebody else's began before we asked, and may have been asked for less.
+            await client.get_workflow_handle(workflow_id, result_type=Reconciled).result()
 
 
 def _is_left(done: Reconciled) -> bool:
@@ -205,6 +242,8 @@ def _tell(done: Reconciled) -> None:
             style="yellow" if _is_left(done) else "green",
         )
     )
+    if not found.daemon_told:
+        say("  the daemon could not be asked what it has loaded", style="yellow")
     for code, count in found.behind.items():
         why = meaning(code)
         say(f"  {count} halves still behind: {why.sentence}", hint=why.hint, style="yellow")

@@ -39,6 +39,10 @@ _OTHERS: Final = {
     "KeyRingError": Meaning(
         "the ledger's secrets cannot be opened", "check that the worker's key ring belongs to this ledger"
     ),
+    "StillRunning": Meaning(
+        "it was not done in time, and goes on without us",
+        "check that `twinline worker` runs; `twinline drift check` shows how the host stands",
+    ),
     "WorkerLost": Meaning(
         "the worker ended or hung in the middle of it", "check that `twinline worker` runs, and its log"
     ),

@@ -75,6 +75,7 @@ async def _dev(folder: Path, timescale: float) -> int:
     import shlex  # noqa: PLC0415
     import signal  # noqa: PLC0415
 
+    from twinline.messages import RECONCILE_EVERY  # noqa: PLC0415
     from twinline.sandbox.world import World  # noqa: PLC0415
 
     stop = asyncio.Event()
@@ -82,7 +83,7 @@ async def _dev(folder: Path, timescale: float) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stop.set)
-    async with World(folder, timescale=timescale) as world:
+    async with World(folder, timescale=timescale, reconcile_every=RECONCILE_EVERY.total_seconds()) as world:
         await world.start_worker()
         exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in world.env.items())
         settings = world.folder / "env.sh"

@@ -100,7 +100,8 @@ async def test_a_restored_ledger_stops_until_hosts_are_told_to_obey_it_again(cli
 
     said = await cli("host", "refence", "mc-eu1", "--yes", "--json")
 
-    assert (said.code, said.json["host"], said.json["epoch"] > 1, said.json["unknown"]) == (0, "mc-eu1", True, [])
+    (host,) = said.json
+    assert (said.code, host["host"], host["epoch"] > 1, host["unknown"], host["error"]) == (0, "mc-eu1", True, [], None)
     assert (await cli("renew", line, "--days", "1", "--order", "R-refenced")).code == 0
 
 

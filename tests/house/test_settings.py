@@ -17,10 +17,13 @@ GOOD = {
 }
 
 
+TUNABLES = ("TWINLINE_GRACE", "TWINLINE_DELAY_NOTICE", "TWINLINE_RECONCILE_EVERY")
+
+
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A good environment without tunables, for a test to change."""
-    for name in ("TWINLINE_GRACE", "TWINLINE_DELAY_NOTICE"):
+    for name in TUNABLES:
         monkeypatch.delenv(name, raising=False)
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
@@ -34,6 +37,7 @@ def test_settings_are_read_from_the_environment() -> None:
     assert settings.database_url.get_secret_value() == GOOD["TWINLINE_DATABASE_URL"]
     assert settings.smtp_url.get_secret_value() == GOOD["TWINLINE_SMTP_URL"]
     assert (settings.grace, settings.delay_notice) == (timedelta(seconds=90), timedelta(minutes=15))
+    assert settings.reconcile_every == timedelta(minutes=10)
 
 
 def test_the_tunables_are_seconds(environment: pytest.MonkeyPatch) -> None:
@@ -64,7 +68,7 @@ def test_a_missing_or_empty_variable_is_told_by_name(
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "soon", "nan", "1e300"])
-@pytest.mark.parametrize("name", ["TWINLINE_GRACE", "TWINLINE_DELAY_NOTICE"])
+@pytest.mark.parametrize("name", TUNABLES)
 def test_a_wait_that_is_none_is_refused(name: str, value: str, environment: pytest.MonkeyPatch) -> None:
     environment.setenv(name, value)
     with pytest.raises(Misconfigured) as caught:

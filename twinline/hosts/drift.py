@@ -101,6 +101,11 @@ class LineDrift(Message):
         return all(MEANINGS[kind].repaired for kind in self.kinds)
 
     @property
+    def loaded_otherwise(self) -> bool:
+        """Whether the daemon differs from a file that is right, as it does while it reloads."""
+        return not {Kind.NOT_LOADED, Kind.LOADED_OTHERWISE, Kind.STILL_LOADED}.isdisjoint(self.kinds)
+
+    @property
     def loses_access(self) -> bool:
         """Whether a repair takes access away."""
         return Kind.LIVE in self.kinds or Kind.STILL_LOADED in self.kinds

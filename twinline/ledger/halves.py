@@ -182,6 +182,13 @@ async def behind_on(tx: ReadTx, host: str) -> dict[str, int]:
     return dict((await tx.session.exec(query)).all())
 
 
+async def settled_on(tx: ReadTx, host: str) -> dict[str, int]:
+    """Every half of this host that is in step: the revision that is proven, by line id."""
+    query = select(models.Half.line_id, models.Half.proven)
+    query = query.where(models.Half.host == host, models.Half.wanted <= models.Half.proven)
+    return dict((await tx.session.exec(query)).all())
+
+
 async def held_on(tx: ReadTx, host: str) -> tuple[Held, ...]:
     """What this host must hold of every line that was ever on it, by name; raises KeyRingError."""
     query = select(models.Line, models.Half).join(models.Half).where(models.Half.host == host)

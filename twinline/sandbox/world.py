@@ -28,6 +28,9 @@ from twinline.sandbox.temporal_server import TemporalServer
 DEMO_TIMESCALE: Final = 0.25
 """Fast enough for a demo of many reloads, slow enough to watch."""
 
+SELDOM: Final = 366 * 86_400.0
+"""Seconds between two Reconciles where things are broken on purpose: it would mend them before somebody looks."""
+
 DEFAULT_PAIRS: Final = (PairPlan("eu1", region="eu"),)
 
 # The stand-ins read paths from config files with quoting rules of their own, the ledger's from a URL.
@@ -38,9 +41,9 @@ class World:
     """One embedded world in `folder`, which is made if need be and left to the caller at the end.
 
     A folder that held a world before is taken up again, with its keys, accounts, ledger, histories and mails, and
-    new ports. `timescale` is that of the daemons: 1.0 is true time. `grace` and `delay_notice` (seconds) override
-    the worker's settings. Use it as an async context manager; the worker is started separately. Its programs end
-    with the thread that starts it.
+    new ports. `timescale` is that of the daemons: 1.0 is true time. `grace`, `delay_notice` and `reconcile_every`
+    (seconds) override the worker's settings. Use it as an async context manager; the worker is started separately. Its
+    programs end with the thread that starts it.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class World:
         timescale: float = 1.0,
         grace: float | None = None,
         delay_notice: float | None = None,
+        reconcile_every: float = SELDOM,
     ) -> None:
         self.folder = folder.absolute()
         self.timescale = timescale
@@ -64,7 +68,11 @@ class World:
         self._daemons = {name: StandIn(site, timescale=timescale) for name, site in self._sites.items()}
         self._tunables = {
             name: str(seconds)
-            for name, seconds in (("TWINLINE_GRACE", grace), ("TWINLINE_DELAY_NOTICE", delay_notice))
+            for name, seconds in (
+                ("TWINLINE_GRACE", grace),
+                ("TWINLINE_DELAY_NOTICE", delay_notice),
+                ("TWINLINE_RECONCILE_EVERY", reconcile_every),
+            )
             if seconds is not None
         }
         self._worker: Program | None = None
