@@ -1,5 +1,6 @@
 """Where ledger, file and daemon differ is found and named, for both daemons."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -14,7 +15,7 @@ from twinline.hosts.daemon import CANARY
 from twinline.hosts.drift import Drift, Expected
 from twinline.hosts.drift import Kind as Difference
 from twinline.hosts.factory import daemon_for, helper_for
-from twinline.hosts.looking import Loaded, Look
+from twinline.hosts.looking import Access, Loaded, Look
 from twinline.hosts.ports import Half, Wanted
 
 ANNA, BERT, CARL = half("anna22"), half("bert33"), half("carl44")
@@ -33,7 +34,7 @@ def compared(
     data: bytes,
     *halves: Half,
     behind: tuple[Half, ...] = (),
-    listed: Mapping[str, bool] | None = None,
+    listed: Mapping[str, Access] | None = None,
     loaded: Mapping[str, Loaded] | None = None,
 ) -> Drift:
     """What is found when the ledger wants these halves."""
@@ -52,9 +53,9 @@ def as_loaded(kind: Kind, line: Half) -> Loaded:
     return Loaded(line.mark, kind.daemon.shown_end(line.ends_at), None if kind.protocol == "multics" else True)
 
 
-def all_listed(*names: str, **others: bool) -> dict[str, bool]:
+def all_listed(*names: str, **others: Access) -> dict[str, Access]:
     """The daemon's listing when it serves these names."""
-    return {**dict.fromkeys(("oldtom", "oldeve", *names), True), **others}
+    return {**dict.fromkeys(("oldtom", "oldeve", *names), Access.OPEN), **others}
 
 
 @every_kind
@@ -63,7 +64,7 @@ class TestPure:
 
     def test_what_ledger_file_and_daemon_agree_about_is_no_drift(self, kind: Kind) -> None:
         blocked, gone = half("dora55", 2, wanted=Wanted.BLOCKED), half("emil66", 3, wanted=Wanted.ABSENT, ends_at=None)
-        listed = all_listed("anna22", "bert33", **({"dora55": False} if kind.protocol == "oscam" else {}))
+        listed = all_listed("anna22", "bert33", **({"dora55": Access.OFF} if kind.protocol == "oscam" else {}))
         data = file_of(kind, ANNA, BERT, half("dora55"))
         data = carried_out(data, plan_for(kind.daemon, data, [blocked]))
         loaded = {"anna22": as_loaded(kind, ANNA)}
@@ -148,7 +149,7 @@ class TestPure:
             "carl44": as_loaded(kind, lines[2]),
             "dora55": replace(as_loaded(kind, lines[3]), our_password=False),
         }
-        listed = all_listed(*names, "emil66", gone=True)
+        listed = all_listed(*names, "emil66", gone=Access.OPEN)
         found = compared(kind, file_of(kind, *lines, gone), *lines, gone, shut, listed=listed, loaded=loaded)
         assert named(found) == {
             "anna22": [Difference.LOADED_OTHERWISE],
@@ -168,16 +169,26 @@ class TestPure:
         assert [line.username for line in found.lines if line.loses_access] == ["emil66"]
 
 
-def test_an_account_that_was_disabled_in_the_daemons_pages_is_left_to_a_person_where_that_survives_reloads() -> None:
-    kinds = {}
-    for kind in KINDS:
-        found = compared(kind, file_of(kind, ANNA), ANNA, listed=all_listed(anna22=False))
-        (line,) = found.lines
-        kinds[kind.protocol] = (line.kinds, line.repaired)
-    assert kinds == {
-        "multics": ((Difference.SHUT,), False),
-        "oscam": ((Difference.LOADED_OTHERWISE,), True),
-    }
+@every_kind
+@pytest.mark.parametrize(
+    ("access", "difference", "repaired"),
+    [(Access.SHUT, Difference.SHUT, False), (Access.OFF, Difference.LOADED_OTHERWISE, True)],
+)
+def test_an_account_on_which_nobody_may_log_in_is_loaded_again_unless_that_was_set_in_the_daemons_pages(
+    kind: Kind, access: Access, difference: Difference, *, repaired: bool
+) -> None:
+    found = compared(kind, file_of(kind, ANNA), ANNA, listed=all_listed(anna22=access))
+    (line,) = found.lines
+    assert (line.kinds, line.repaired) == ((difference,), repaired)
+    assert line.daemon is not None
+    assert line.daemon.state == "off"
+
+
+@pytest.mark.parametrize("state", range(16))
+def test_what_multics_says_of_an_account_is_understood(state: int) -> None:
+    listing = KINDS[0].daemon.listing()
+    assert bool(re.fullmatch(listing.off, str(state))) is bool(state & 14)
+    assert bool(re.fullmatch(listing.shut, str(state))) is bool(state & 2)
 
 
 def test_a_record_with_another_option_is_altered() -> None:
@@ -207,7 +218,7 @@ async def test_a_real_daemon_is_seen_as_it_is(lab: Lab) -> None:
     before = lab.accounts.read_bytes(), lab.accounts.stat()
     look = await looking.look(helper, daemon, [wanted[0], half("nobody99")])
     assert look.listed is not None
-    assert {name for name, served in look.listed.items() if served} == {"oldtom", "oldeve", "anna22"}
+    assert {name for name, served in look.listed.items() if served is Access.OPEN} == {"oldtom", "oldeve", "anna22"}
     assert look.loaded["anna22"] == as_loaded(Kind(lab.host.protocol, daemon, KINDS[0].see), wanted[0])
     assert (look.loaded["nobody99"].mark, look.loaded["nobody99"].end) == (None, None)
     assert drift.compare(daemon, expected, look).lines == ()

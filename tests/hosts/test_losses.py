@@ -1,12 +1,14 @@
 """Accounts that the file has lost: written again before a reload drops them, or the host stops."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 import pytest
 
 from tests.hosts.lab import FOREIGN, Lab
+from twinline.hosts import drift
 from twinline.hosts import writer as writing
 from twinline.hosts.errors import BlastGuard, RecordConflict, ShrunkenFile, StatusTrouble
 from twinline.hosts.losses import FLOOR, Loss, loss
@@ -122,6 +124,25 @@ async def test_an_old_file_is_repaired_at_the_same_revisions_and_nobody_else_is_
     for gone in ("guest00", "guest01"):
         with pytest.raises(LoginRefused):
             await lab.login(gone, PASSWORD)
+
+
+async def test_a_line_that_an_old_date_has_ended_is_opened_again(multics: Lab) -> None:
+    (half,) = await served(multics, 1)
+    right = multics.accounts.read_bytes()
+    session = await multics.login("guest00", PASSWORD)
+    old = re.sub(rb"enddate=\d{4}", b"enddate=2001", right[right.index(b"F: guest00") :])
+    while not (await multics.tell(do="stats"))["armed"]:
+        pass
+    multics.accounts.write_bytes(right[: right.index(b"F: guest00")] + old)
+    await session.closed.wait()
+    put_unseen(multics, right)
+    look = await multics.writer.look([half])
+    (found,) = drift.compare(multics.writer.daemon, [drift.Expected(half, behind=False)], look).lines
+    assert (found.kinds, found.repaired) == ((drift.Kind.LOADED_OTHERWISE,), True)
+
+    assert await multics.writer.restore([half.line_id]) == {half.line_id: None}
+
+    await all_there(await multics.login("guest00", PASSWORD))
 
 
 async def test_a_line_that_cannot_be_restored_stops_no_other(lab: Lab) -> None:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from sqlmodel import SQLModel, select
+from sqlmodel import SQLModel, col, delete, select, update
 
 from twinline.inventory import Inventory
 from twinline.keys import KeyRing
-from twinline.ledger import Ledger, halves, moves, orders, setup, terms
+from twinline.ledger import Ledger, halves, models, moves, orders, setup, terms
 from twinline.ledger.queries import LineView, line_view, reveal_password
 from twinline.messages import (
     BlockOrder,
@@ -157,8 +157,9 @@ class Desk:
         taken: list[Recorded] = []
         for start in range(0, count, TOGETHER):
             async with self.ledger.write() as tx:
-                for number in range(start, min(start + TOGETHER, count)):
-                    order = TrialOrder(order=self.ref(), email=f"guest{number}@example.com", region="eu")
+                for _ in range(start, min(start + TOGETHER, count)):
+                    ref = self.ref()
+                    order = TrialOrder(order=ref, email=f"guest-{ref}@example.com", region="eu")
                     workflow_id = order_workflow_id(order)
                     taken.append(
                         await orders.record_trial(tx, order, person=order.email, now=self.now, workflow_id=workflow_id)
@@ -304,3 +305,15 @@ def proof_of(half: halves.BatchHalf) -> halves.ProvenHalf:
     """The proof of exactly what the batch asked for."""
     state = HalfState.APPLIED if half.state == "present" else HalfState.REMOVED
     return halves.ProvenHalf(line_id=half.line_id, revision=half.revision, state=state)
+
+
+async def lose_grants(desk: Desk, lines: Sequence[Recorded]) -> None:
+    """What a ledger looks like that lost these lines' grants and was settled by somebody who tells no event."""
+    ids = [line.line_id for line in lines]
+    line, half = models.Line, models.Half
+    async with desk.ledger.write() as tx:
+        await tx.session.exec(delete(models.Grant).where(col(models.Grant.line_id).in_(ids)))
+        await tx.session.exec(
+            update(line).where(col(line.id).in_(ids)).values(state="absent", ends_at=None, revision=line.revision + 1)
+        )
+        await tx.session.exec(update(half).where(col(half.line_id).in_(ids)).values(wanted=half.wanted + 1))

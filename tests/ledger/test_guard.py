@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlmodel import col, delete, insert, update
+from sqlmodel import insert
 
-from tests.ledger.support import HOUR, Desk
+from tests.ledger.support import HOUR, Desk, lose_grants
 from twinline.ledger import guard, models
 from twinline.ledger.rules import BLAST_FLOOR, LineState, Told, blast, explained
 from twinline.messages import BlockOwner, HalfState, Recorded
@@ -45,18 +45,6 @@ async def served_lines(desk: Desk, count: int) -> list[Recorded]:
     for host in HOSTS:
         await desk.prove(host)
     return trials
-
-
-async def lose_grants(desk: Desk, lines: Sequence[Recorded]) -> None:
-    """What a ledger looks like that lost these lines' grants and was settled by somebody who tells no event."""
-    ids = [line.line_id for line in lines]
-    line, half = models.Line, models.Half
-    async with desk.ledger.write() as tx:
-        await tx.session.exec(delete(models.Grant).where(col(models.Grant.line_id).in_(ids)))
-        await tx.session.exec(
-            update(line).where(col(line.id).in_(ids)).values(state="absent", ends_at=None, revision=line.revision + 1)
-        )
-        await tx.session.exec(update(half).where(col(half.line_id).in_(ids)).values(wanted=half.wanted + 1))
 
 
 async def crowd(desk: Desk, host: str, count: int) -> None:

@@ -64,8 +64,8 @@ class Listing:
     pattern: str
     off: str
     """A pattern that the whole state matches when nobody may log in on the account."""
-    survives: bool
-    """Whether that may have been set in the daemon's own pages, and survives reloads."""
+    shut: str = r"(?!)"
+    """A pattern that the whole state matches when that was set in the daemon's own pages, and survives reloads."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, Literal
 
 from twinline.hosts.daemon import CANARY, MARK, Daemon, Reading, Survey
-from twinline.hosts.looking import Loaded, Look
+from twinline.hosts.looking import Access, Loaded, Look
 from twinline.hosts.ports import Half, Wanted
 from twinline.messages import Message
 
@@ -62,7 +62,7 @@ MEANINGS: Final[Mapping[Kind, Meaning]] = {
     Kind.STILL_LOADED: Meaning("off in the file, and still loaded", _LOADED_AGAIN),
     Kind.SHUT: Meaning(
         "right in the file, and refused by the daemon",
-        "somebody disabled it in the daemon's own pages, or its clock is wrong: look there",
+        "somebody disabled it in the daemon's own pages, and no reload changes that: enable it there",
         repaired=False,
     ),
     Kind.TAKEN: Meaning(
@@ -230,11 +230,11 @@ class _Comparison:
     def _in_daemon(self, half: Half) -> list[Kind]:
         if self.look.listed is None:
             return []
-        may_log_in = self.look.listed.get(half.username)
-        if may_log_in is None:
+        access = self.look.listed.get(half.username)
+        if access is None:
             return [Kind.NOT_LOADED]
-        if not may_log_in:
-            return [Kind.SHUT if self.daemon.listing().survives else Kind.LOADED_OTHERWISE]
+        if access is not Access.OPEN:
+            return [Kind.SHUT if access is Access.SHUT else Kind.LOADED_OTHERWISE]
         loaded = self.look.loaded.get(half.username)
         if loaded is None or self._is_loaded_as(loaded, half):
             return []
@@ -250,7 +250,7 @@ class _Comparison:
         reading = self.readings.get(half.username)
         if reading is not None and reading.live:
             return [Kind.LIVE]
-        if self.look.listed is not None and self.look.listed.get(half.username):
+        if self.look.listed is not None and self.look.listed.get(half.username) is Access.OPEN:
             return [Kind.STILL_LOADED]
         return []
 
@@ -283,12 +283,12 @@ class _Comparison:
     def _daemon_side(self, username: str) -> Side | None:
         if self.look.listed is None:
             return None
-        may_log_in = self.look.listed.get(username)
-        if may_log_in is None:
+        access = self.look.listed.get(username)
+        if access is None:
             return Side(state="absent")
         loaded = self.look.loaded.get(username)
         return Side(
-            state="served" if may_log_in else "off",
+            state="served" if access is Access.OPEN else "off",
             end=None if loaded is None else loaded.end,
             revision=None if loaded is None or loaded.mark is None else _revision(loaded.mark),
             another_password=loaded is not None and loaded.our_password is False,

@@ -5,9 +5,10 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
-from twinline.hosts.daemon import Daemon
+from twinline.hosts.daemon import Daemon, Listing
 from twinline.hosts.errors import StatusTrouble
 from twinline.hosts.ports import Half
 from twinline.hosts.ssh import Helper, decode
@@ -34,12 +35,20 @@ class Loaded:
     our_password: bool | None
 
 
+class Access(StrEnum):
+    """Whether somebody may log in on a loaded account; SHUT is off whatever is reloaded, until a person opens it."""
+
+    OPEN = "open"
+    OFF = "off"
+    SHUT = "shut"
+
+
 @dataclass(frozen=True)
 class Look:
     """What was seen on a host at about the same time."""
 
     data: bytes = field(repr=False)
-    listed: Mapping[str, bool] | None
+    listed: Mapping[str, Access] | None
     """Every loaded account, and whether somebody may log in on it; None when the daemon does not tell."""
     loaded: Mapping[str, Loaded]
     """By name, those that were looked at closely."""
@@ -51,14 +60,20 @@ async def read_file(helper: Helper) -> FileNow:
     return FileNow(zlib.decompress(decode(answer["body"])), answer["signature"], answer["recover"])
 
 
-async def listed_accounts(helper: Helper, daemon: Daemon) -> dict[str, bool]:
+async def listed_accounts(helper: Helper, daemon: Daemon) -> dict[str, Access]:
     """Every loaded account, and whether somebody may log in on it; raises StatusTrouble, HelperFailed."""
     listing = daemon.listing()
     answer = await helper.ask("scan", {"path": listing.path, "pattern": listing.pattern})
     if answer["code"] != 200:
         raise StatusTrouble(f"the daemon answers with HTTP status {answer['code']}")
     # OSCam's pages are XML, which escapes names; no name that MultiCS can load looks like an entity.
-    return {html.unescape(name): re.fullmatch(listing.off, state) is None for name, state in answer["found"]}
+    return {html.unescape(name): _access(listing, state) for name, state in answer["found"]}
+
+
+def _access(listing: Listing, state: str) -> Access:
+    if re.fullmatch(listing.shut, state):
+        return Access.SHUT
+    return Access.OFF if re.fullmatch(listing.off, state) else Access.OPEN
 
 
 async def loaded_accounts(helper: Helper, daemon: Daemon, halves: Sequence[Half]) -> dict[str, Loaded]:

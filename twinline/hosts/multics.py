@@ -432,9 +432,9 @@ class MultiCS:
         return _Canary(width=self.width, zone=self.zone, server_id=self.server_id, deadline=self.deadline)
 
     def listing(self) -> Listing:
-        """Every account of this server; 2 is disabled, 4 expired and 8 removed."""
+        """Every account of this server; 2 is disabled, 4 expired and 8 removed, and they add up."""
         pattern = r'"name": "([^"]*)",\s*"status":\s*(\d+)'
-        return Listing(f"/cccam?action=json&id={self.server_id}", pattern, off=r"[2-9]|1\d", survives=True)
+        return Listing(f"/cccam?action=json&id={self.server_id}", pattern, off=r"[2-9]|1\d", shut=r"[2367]|1[0145]")
 
     def details(self, half: Half) -> Details:
         """The client page; it shows no password."""

@@ -566,7 +566,7 @@ class OSCam:
     def listing(self) -> Listing:
         """Every account; an expired one may still log in."""
         pattern = r'<user name="([^"]*)" status="([^"]*)"'
-        return Listing("/oscamapi.html?part=userstats", pattern, off=r".*\(disabled\)", survives=False)
+        return Listing("/oscamapi.html?part=userstats", pattern, off=r".*\(disabled\)")
 
     def details(self, half: Half) -> Details:
         """The loaded record."""

@@ -27,7 +27,7 @@ from twinline.hosts.errors import (
     named,
 )
 from twinline.hosts.image import Image, Plan
-from twinline.hosts.looking import Look, listed_accounts, loaded_accounts, read_file
+from twinline.hosts.looking import Access, Look, listed_accounts, loaded_accounts, read_file
 from twinline.hosts.losses import Loss, loss
 from twinline.hosts.ports import Batch, Half, HostLedger, Proven, Token, Wanted
 from twinline.hosts.reads import ProvenReads, no_half
@@ -328,7 +328,7 @@ class HostWriter:
         self._image = image
         return image
 
-    async def _read_safely(self, helper: Helper) -> tuple[Image, dict[str, bool] | None]:
+    async def _read_safely(self, helper: Helper) -> tuple[Image, dict[str, Access] | None]:
         """The file, and the daemon's own listing; raises ShrunkenFile when a reload would drop too many accounts."""
         image, listed, lost = await self._compare(helper)
         if lost.too_great and not self._accepting_losses:
@@ -343,7 +343,7 @@ class HostWriter:
             await helper.ask("remember", {"others": sorted(others)})
         return image, listed
 
-    async def _compare(self, helper: Helper) -> tuple[Image, dict[str, bool] | None, Loss]:
+    async def _compare(self, helper: Helper) -> tuple[Image, dict[str, Access] | None, Loss]:
         now = await read_file(helper)
         image = await asyncio.to_thread(Image, self._daemon, now.data, now.signature, recover=now.recover)
         try:
