@@ -109,10 +109,13 @@ def main(words: Sequence[str]) -> None:
     """Relay until somebody ends this process."""
     server, *rest = words
     ports = {int(port): float(ms) / 1000 for port, ms in (word.split(":") for word in rest)}
-    # select() takes microseconds; epoll, which asyncio would take, rounds every delay up to whole milliseconds.
-    loop_factory = lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())  # noqa: E731
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    with asyncio.Runner(loop_factory=_exact_loop) as runner:
         runner.run(_serve(int(server), ports))
+
+
+def _exact_loop() -> asyncio.AbstractEventLoop:
+    """A loop on select(), which takes microseconds; epoll rounds every delay up to whole milliseconds."""
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 @asynccontextmanager

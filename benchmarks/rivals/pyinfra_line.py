@@ -8,12 +8,12 @@ from gevent import monkey
 monkey.patch_all()
 
 from pyinfra.api import Config, Inventory, State  # noqa: E402 - what it imports has to be patched before
-from pyinfra.api.connect import connect_all, disconnect_all  # noqa: E402
-from pyinfra.api.operation import add_op  # noqa: E402
-from pyinfra.api.operations import run_ops  # noqa: E402
-from pyinfra.operations import files, server  # noqa: E402
+from pyinfra.api.connect import connect_all, disconnect_all  # noqa: E402 - as above
+from pyinfra.api.operation import add_op  # noqa: E402 - as above
+from pyinfra.api.operations import run_ops  # noqa: E402 - as above
+from pyinfra.operations import files, server  # noqa: E402 - as above
 
-from benchmarks.rivals.dialogue import Change, greeted, serve  # noqa: E402
+from benchmarks.rivals.dialogue import Change, greeted, serve  # noqa: E402 - as above
 
 
 def main() -> None:

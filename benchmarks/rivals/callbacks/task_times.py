@@ -22,15 +22,15 @@ class CallbackModule(CallbackBase):
     CALLBACK_TYPE = "stdout"
     CALLBACK_NAME = "task_times"
 
-    def v2_playbook_on_task_start(self, task, is_conditional):  # noqa: ARG002
+    def v2_playbook_on_task_start(self, task, is_conditional):  # noqa: ARG002 - Ansible's signature
         """The clock starts."""
         self._begun = time.perf_counter()
 
-    def v2_runner_on_ok(self, result):  # noqa: ARG002
+    def v2_runner_on_ok(self, result):  # noqa: ARG002 - Ansible's signature
         """The clock stops; for a loop, when its last item is done."""
         sys.stdout.write(json.dumps({"seconds": time.perf_counter() - self._begun}) + "\n")
 
-    def v2_runner_on_failed(self, result, ignore_errors=False):  # noqa: ARG002, FBT002
+    def v2_runner_on_failed(self, result, ignore_errors=False):  # noqa: ARG002, FBT002 - as above
         """Say why."""
         sys.stderr.write(f"{result._result}\n")
 
