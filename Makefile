@@ -6,7 +6,7 @@ RIVALS := .venv-bench
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS ?= 3
 
-.PHONY: demo dev test lint format soak fuzz bench bench-hosts lock
+.PHONY: demo dev test lint format soak fuzz bench bench-hosts bench-orders lock
 
 demo: $(VENV)/run
 	@$(BIN)/twinline demo $(DEMO)
@@ -35,8 +35,11 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-hosts
-	$(BIN)/python -m benchmarks.spine
+bench: bench-hosts bench-orders
+
+bench-orders: $(VENV)/dev
+	@sh tests/system-packages.sh
+	$(BIN)/python -m benchmarks.orders
 
 bench-hosts: $(VENV)/dev $(RIVALS)/ready
 	@sh tests/system-packages.sh

@@ -71,7 +71,7 @@ class Arena:
         await self._rest.come()
         order = self._next_id()
         called = time.time()
-        receipt = _good(await self._place(TrialOrder(caller=CALLER, order=order, email=_email(order), region="eu")))
+        receipt = good(await self._place(TrialOrder(caller=CALLER, order=order, email=_email(order), region="eu")))
         answered = time.time()
         self._rest.after(answered - called)
         history = await self.client.get_workflow_handle(receipt.workflow_id).fetch_history()
@@ -93,7 +93,7 @@ class Arena:
         before = [await self.world.daemon(host).stats() for host in (MULTICS, OSCAM)]
         called, begun = time.time(), time.monotonic()
         for status in await asyncio.gather(*(self._place(order) for order in orders)):
-            _good(status)
+            good(status)
         seconds = time.monotonic() - begun
         # The last reload of a daemon ends some time after it was seen to hold what was written.
         closes = {host: self._closes.since(host, called) for host in (MULTICS, OSCAM)}
@@ -128,15 +128,21 @@ async def run_arena(folder: Path, *, timescale: float) -> AsyncGenerator[Arena]:
     """Start a world and its worker, and send one trial through before anything is measured."""
     async with World(folder, timescale=timescale) as world:
         await world.start_worker()
-        keys = KeyRing.load(Path(world.env["TWINLINE_KEYS"]))
-        client = await Client.connect(world.temporal.address, data_converter=data_converter(keys))
+        client = await connected(world)
         with watching({host: world.site(host).accounts_file for host in (MULTICS, OSCAM)}) as closes:
             arena = Arena(world, client, closes)
             await arena.trial()
             yield arena
 
 
-def _good(status: OrderStatus) -> Receipt:
+async def connected(world: World) -> Client:
+    """A client of a world's Temporal server that can read what its worker writes."""
+    keys = KeyRing.load(Path(world.env["TWINLINE_KEYS"]))
+    return await Client.connect(world.temporal.address, data_converter=data_converter(keys))
+
+
+def good(status: OrderStatus) -> Receipt:
+    """The receipt of an order that went as on a machine in good health; raises Unusable."""
     receipt = status.receipt
     if not status.done or receipt is None:
         raise Unusable("an order was not done inside the grace")

@@ -13,7 +13,7 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from benchmarks.noop import ACTIVITIES, HOST_QUEUES, ORDERS_QUEUE, WORKFLOWS
+from benchmarks.noop import ACTIVITIES, ORDERS_QUEUE, PAIRS, WORKFLOWS, host_queues
 from twinline.codec import data_converter
 from twinline.keys import KeyRing
 
@@ -27,7 +27,7 @@ async def serve(address: str, keys: Path) -> None:
         await stack.enter_async_context(
             Worker(client, task_queue=ORDERS_QUEUE, workflows=WORKFLOWS, activities=ACTIVITIES)
         )
-        for queue in HOST_QUEUES:
+        for queue in (queue for pair in range(PAIRS) for queue in host_queues(pair)):
             await stack.enter_async_context(Worker(client, task_queue=queue, activities=ACTIVITIES))
         sys.stdout.write("ready\n")
         sys.stdout.flush()

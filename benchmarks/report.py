@@ -19,7 +19,7 @@ class Markers:
     end: str
 
 
-SPINE: Final = Markers("<!-- figures: begin (written by `make bench`) -->", "<!-- figures: end -->")
+ORDERS: Final = Markers("<!-- orders: begin (written by `make bench-orders`) -->", "<!-- orders: end -->")
 HOSTS: Final = Markers("<!-- hosts: begin (written by `make bench-hosts`) -->", "<!-- hosts: end -->")
 
 

@@ -1,70 +1,40 @@
 """An idle trial from starter call to mail accepted, next to a workflow of its shape that does nothing."""
 
-import sys
-import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.arena import Arena, Measured
 from benchmarks.figures import Sample, Table, milliseconds, ratio
-from benchmarks.history import read
-from benchmarks.noop import ORDERS_QUEUE, NoopTrial
-from twinline.sandbox.processes import Program, inherited_environment
+from benchmarks.noop_runner import NoopRunner
 
 NOOP: Final = "no-op"
 
 
-class NoopRunner:
-    """Runs the no-op workflow on an arena's Temporal server."""
+@dataclass(frozen=True)
+class Taken:
+    """All idle orders of one run, by what they were."""
 
-    def __init__(self, arena: Arena) -> None:
-        self._client = arena.client
-        self._number = 0
+    runs: dict[str, list[Measured]]
 
-    async def run(self) -> Measured:
-        """One no-op order from call to answer."""
-        self._number += 1
-        called = time.time()
-        handle = await self._client.start_workflow(NoopTrial.run, id=f"noop/{self._number}", task_queue=ORDERS_QUEUE)
-        await handle.result()
-        answered = time.time()
-        return Measured(called, answered, read(await handle.fetch_history()))
+    def latency(self, timescale: float) -> float:
+        """A trial from call to receipt, as a multiple of the no-op's."""
+        trial, noop = (_sample(self.runs[name], _until_answer).median for name in (_named(timescale), NOOP))
+        return trial / noop
 
 
-@asynccontextmanager
-async def run_noop(arena: Arena) -> AsyncGenerator[NoopRunner]:
-    """Start the no-op worker in a process of its own, and send one workflow through."""
-    worker = Program(
-        "the no-op worker",
-        (
-            *(sys.executable, "-P", "-m", "benchmarks.noop_worker"),
-            *(arena.world.temporal.address, arena.world.env["TWINLINE_KEYS"]),
-        ),
-        environment=inherited_environment(),
-        folder=arena.world.folder,
-    )
-    await worker.start()
-    try:
-        runner = NoopRunner(arena)
-        await runner.run()
-        yield runner
-    finally:
-        await worker.stop()
-
-
-async def measure(arenas: Sequence[Arena], noop: NoopRunner, *, times: int) -> tuple[Table, Table]:
+async def measure(arenas: Sequence[Arena], noop: NoopRunner, *, times: int) -> tuple[Taken, tuple[Table, Table]]:
     """Measure in turn: one no-op, then one trial in each arena, so that all meet the same machine."""
-    taken: dict[str, list[Measured]] = {NOOP: [], **{_name(arena): [] for arena in arenas}}
+    taken: dict[str, list[Measured]] = {NOOP: [], **{_named(arena.timescale): [] for arena in arenas}}
     for _ in range(times):
         for arena in arenas:
-            taken[_name(arena)].append(await arena.trial())
-        taken[NOOP].append(await noop.run())
-    return _totals(taken), _steps(taken)
+            taken[_named(arena.timescale)].append(await arena.trial())
+        taken[NOOP].append(await noop.measured())
+    return Taken(taken), (_totals(taken), _steps(taken))
 
 
-def _name(arena: Arena) -> str:
-    return f"trial, daemons at {arena.timescale:g}"
+def _named(timescale: float) -> str:
+    return f"trial, daemons at {timescale:g}"
 
 
 def _totals(taken: dict[str, list[Measured]]) -> Table:

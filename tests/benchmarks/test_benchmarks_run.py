@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.figures import Sample, Table, count, milliseconds, ratio
-from benchmarks.report import HOSTS, SPINE, Markers, Run, page_part, rewrite
+from benchmarks.report import HOSTS, ORDERS, Markers, Run, page_part, rewrite
 
-BEGIN, END = SPINE.begin, SPINE.end
+BEGIN, END = ORDERS.begin, ORDERS.end
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 TITLES = (
+    "Targets",
+    "5 purchases at once over 2 pairs",
+    "What a purchase asks of the ledger",
     "An idle trial",
     "Where the time of an idle trial goes",
     "5 purchases at once",
@@ -33,7 +36,7 @@ HOSTS_TITLES = (
 )
 
 
-@pytest.mark.parametrize(("script", "titles"), [("spine", TITLES), ("hosts", HOSTS_TITLES)])
+@pytest.mark.parametrize(("script", "titles"), [("orders", TITLES), ("hosts", HOSTS_TITLES)])
 async def test_the_smallest_run_gives_every_table_and_leaves_the_page_alone(
     script: str, titles: tuple[str, ...]
 ) -> None:
@@ -71,7 +74,7 @@ def test_only_what_stands_between_the_markers_is_rewritten(tmp_path: Path) -> No
     table = Table("Title", "How to read it.", ("what", "ms"), (("a", "1"), ("bcdef", "2")))
 
     for _ in range(2):
-        rewrite(page, page_part(run, [table]), SPINE)
+        rewrite(page, page_part(run, [table]), ORDERS)
 
     text = page.read_text(encoding="utf-8")
     assert text.startswith(f"above\n{BEGIN}\n\nMeasured 2031-05-06 in 9 s")
@@ -80,7 +83,7 @@ def test_only_what_stands_between_the_markers_is_rewritten(tmp_path: Path) -> No
     assert "old" not in text
 
 
-@pytest.mark.parametrize("markers", [SPINE, HOSTS], ids=["spine", "hosts"])
+@pytest.mark.parametrize("markers", [ORDERS, HOSTS], ids=["orders", "hosts"])
 def test_the_page_has_a_place_for_each_script(tmp_path: Path, markers: Markers) -> None:
     page = tmp_path / "page.md"
     page.write_bytes(PAGE.read_bytes())
@@ -96,6 +99,6 @@ def test_a_page_without_its_markers_is_left_as_it_is(tmp_path: Path, text: str) 
     page.write_text(text, encoding="utf-8")
 
     with pytest.raises(ValueError, match="markers"):
-        rewrite(page, "part", SPINE)
+        rewrite(page, "part", ORDERS)
 
     assert page.read_text(encoding="utf-8") == text

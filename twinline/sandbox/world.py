@@ -149,6 +149,11 @@ class World:
     # -- parts
 
     @property
+    def worker_pid(self) -> int | None:
+        """The worker's process id while it runs."""
+        return self._worker.pid if self._worker is not None else None
+
+    @property
     def inventory(self) -> Inventory:
         """The inventory as the worker reads it; once started."""
         if self._inventory is None:

@@ -1,4 +1,4 @@
-"""The figures of the spine: `python -m benchmarks.spine` measures, prints, and rewrites docs/performance.md.
+"""What an order costs: `python -m benchmarks.orders` measures, prints, and rewrites docs/performance.md.
 
 `--quick` is the smallest run that still uses everything; it shows that the benchmarks work, and its figures are
 worth nothing and kept nowhere.
@@ -10,22 +10,26 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from benchmarks import edits, purchases, trial
+from benchmarks import edits, purchases, storm, transactions, trial
 from benchmarks.arena import run_arena
 from benchmarks.figures import Table
-from benchmarks.report import SPINE, Run, page_part, rewrite
+from benchmarks.noop_runner import run_noop
+from benchmarks.report import ORDERS, Run, page_part, rewrite
 from tests.support.sshd import run_sshd
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "performance.md"
 SEED: Final = 20_260
 TRUE_TIME: Final = 1.0
 FAST: Final = 0.05
+THROUGHPUT: Final = 0.75
+LATENCY: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Size:
     timescales: tuple[float, ...]
     trials: int
     bursts: purchases.Plan
+    storms: storm.Plan
     edits: edits.Plan
 
 
@@ -42,6 +47,7 @@ FULL: Final = Size(
     timescales=(TRUE_TIME, FAST),
     trials=10,
     bursts=purchases.Plan(purchases=100, times=2),
+    storms=storm.Plan(orders=300, times=3),
     edits=edits.Plan(
         files=(edits.File(100, ("measured",)), edits.File(10_000, ("none", "measured"))),
         many=100,
@@ -56,6 +62,7 @@ QUICK: Final = Size(
     timescales=(FAST,),
     trials=1,
     bursts=purchases.Plan(purchases=5, times=1),
+    storms=storm.Plan(orders=5, times=1),
     edits=edits.Plan(
         files=(edits.File(20, ("measured",)),),
         many=10,
@@ -85,11 +92,45 @@ async def measure(folder: Path, size: Size) -> list[Table]:
             await stack.enter_async_context(run_arena(folder / f"world{timescale}", timescale=timescale))
             for timescale in size.timescales
         ]
-        noop = await stack.enter_async_context(trial.run_noop(arenas[0]))
-        idle = await trial.measure(arenas, noop, times=size.trials)
+        noop = await stack.enter_async_context(run_noop(arenas[0].world, arenas[0].client))
+        idle, totals = await trial.measure(arenas, noop, times=size.trials)
         _say("purchases …")
         bursts = await purchases.measure(arenas, size.bursts)
-        return [*idle, bursts, *tables]
+    async with AsyncExitStack() as stack:
+        _say("purchases over two pairs …")
+        grounds = [
+            await stack.enter_async_context(storm.run_grounds(folder / f"grounds{timescale}", timescale=timescale))
+            for timescale in size.timescales
+        ]
+        storms, crowds = await storm.measure(grounds, size.storms)
+    asked = await transactions.measure(
+        folder / "counted", timescale=FAST, alone=size.trials, at_once=size.storms.orders
+    )
+    return [_targets(idle, storms, size.timescales), crowds, asked, *totals, bursts, *tables]
+
+
+def _targets(idle: trial.Taken, storms: storm.Taken, timescales: Sequence[float]) -> Table:
+    return Table(
+        "Targets",
+        "Judged by medians, by the script, next to a workflow of the same shape on the same server that does nothing.",
+        ("target", "wanted", *(f"daemons at {timescale:g}" for timescale in timescales)),
+        (
+            (
+                f"throughput, {storms.orders} purchases at once",
+                f"≥ {THROUGHPUT:g} times the no-op's",
+                *(_judged(rate, met=rate >= THROUGHPUT) for rate in map(storms.throughput, timescales)),
+            ),
+            (
+                "latency of an idle trial, until the receipt is back",
+                f"≤ {LATENCY:g} times the no-op's",
+                *(_judged(times, met=times <= LATENCY) for times in map(idle.latency, timescales)),
+            ),
+        ),
+    )
+
+
+def _judged(times: float, *, met: bool) -> str:
+    return f"{times:.2f}, {'met' if met else '**missed**'}"
 
 
 def _keep_compiled_programs(folder: Path) -> None:
@@ -116,13 +157,13 @@ async def run(*, quick: bool) -> None:
     part = page_part(Run(datetime.now(UTC), seconds, SEED, load_before, os.getloadavg()[0]), tables)
     print(part)
     if not quick:
-        rewrite(PAGE, part, SPINE)
+        rewrite(PAGE, part, ORDERS)
         _say(f"docs/{PAGE.name} rewritten after {seconds:.0f} s")
 
 
 def main() -> None:
     """Leave without interpreter finalisation, which the Temporal SDK may abort."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.spine", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.orders", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the smallest run; keeps no figures")
     asyncio.run(run(quick=parser.parse_args().quick))
     sys.stdout.flush()
