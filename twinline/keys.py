@@ -235,9 +235,20 @@ def _text_of(content: _RingFile) -> bytes:
     return (json.dumps(content.model_dump(), indent=2) + "\n").encode()
 
 
+def private_line(path: Path, what: str) -> str:
+    """The one line of a small file that only we can read; `what` names it in sentences. Raises Misconfigured."""
+    try:
+        line = _read_private(path, what).decode("ascii").strip()
+    except ValueError:
+        line = ""
+    if not line or line.split() != [line]:
+        raise Misconfigured(f"{what} {path} is not one line of plain characters", hint="Write it anew.")
+    return line
+
+
 def _read_file(path: Path) -> _RingFile:
     try:
-        return _RingFile.model_validate_json(_read_private(path))
+        return _RingFile.model_validate_json(_read_private(path, "the key ring"))
     except ValidationError as error:
         # Only where and what kind: pydantic's own text may quote the content.
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -269,23 +280,20 @@ def _decoded(name: str, text: str) -> bytes:
         raise ValueError(f"{name} is not base64") from None
 
 
-def _read_private(path: Path) -> bytes:
+def _read_private(path: Path, what: str) -> bytes:
     try:
         # O_NONBLOCK: opening a named pipe by mistake must not hang.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            _require_private(path, os.fstat(descriptor))
+            _require_private(path, what, os.fstat(descriptor))
             content = os.read(descriptor, _MAX_FILE_BYTES + 1)
         finally:
             os.close(descriptor)
     except FileNotFoundError:
-        raise Misconfigured(
-            f"the key ring {path} does not exist",
-            hint="Set TWINLINE_KEYS to the key ring file.",
-        ) from None
+        raise Misconfigured(f"{what} {path} does not exist", hint=f"Correct the setting that names {what}.") from None
     except OSError as error:
         raise Misconfigured(
-            f"the key ring {path} cannot be read: {error.strerror}",
+            f"{what} {path} cannot be read: {error.strerror}",
             hint="Run as the user that owns it.",
         ) from None
     if len(content) > _MAX_FILE_BYTES:
@@ -293,19 +301,19 @@ def _read_private(path: Path) -> bytes:
     return content
 
 
-def _require_private(path: Path, status: os.stat_result) -> None:
+def _require_private(path: Path, what: str, status: os.stat_result) -> None:
     mode = stat.S_IMODE(status.st_mode)
     if not stat.S_ISREG(status.st_mode):
-        raise Misconfigured(f"the key ring {path} is not a file", hint="Set TWINLINE_KEYS to the key ring file.")
+        raise Misconfigured(f"{what} {path} is not a file", hint=f"Correct the setting that names {what}.")
     if status.st_uid != os.geteuid():
         raise Misconfigured(
-            f"the key ring {path} belongs to user {status.st_uid}, twinline runs as user {os.geteuid()}",
+            f"{what} {path} belongs to user {status.st_uid}, twinline runs as user {os.geteuid()}",
             hint=f"Run: chown {os.geteuid()} {path}",
         )
     if mode & ~_PRIVATE_BITS:
         raise Misconfigured(
-            f"the key ring {path} has mode {mode:04o}, others could read or change it",
-            hint=f"Run: chmod 600 {path}. If others could read it before, replace the keys.",
+            f"{what} {path} has mode {mode:04o}, others could read or change it",
+            hint=f"Run: chmod 600 {path}. If others could read it before, replace what is in it.",
         )
 
 

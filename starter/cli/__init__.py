@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from starter.cli import drift, hosts, keys, orders, shown, world
+from starter.cli import codec, drift, hosts, keys, orders, shown, world
 
 app = typer.Typer(
     name="twinline",
@@ -29,6 +29,7 @@ shown.register(app)
 hosts.register(app)
 drift.register(app)
 keys.register(app)
+codec.register(app)
 world.register(app)
 
 

@@ -83,7 +83,8 @@ async def _dev(folder: Path, timescale: float) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stop.set)
-    async with World(folder, timescale=timescale, reconcile_every=RECONCILE_EVERY.total_seconds()) as world:
+    every = RECONCILE_EVERY.total_seconds()
+    async with World(folder, timescale=timescale, reconcile_every=every, codec=True) as world:
         await world.start_worker()
         exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in world.env.items())
         settings = world.folder / "env.sh"

@@ -1,10 +1,12 @@
 """The embedded world as a whole: that it works, and that nothing of it is left behind."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import sys
+import urllib.request
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
@@ -128,13 +130,26 @@ async def test_a_folder_that_a_daemon_could_not_read_is_refused(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def payloads_are_opened_for_the_ui(world: World) -> None:
+    """Temporal's web interface knows whom to ask, and is let in there."""
+    with urllib.request.urlopen(f"{world.temporal.ui_url}/api/v1/settings") as settings:  # noqa: S310 - our own URL
+        endpoint = json.load(settings)["Codec"]["Endpoint"]
+    assert endpoint == world.codec_url
+    request = urllib.request.Request(  # noqa: S310
+        f"{endpoint}/decode", b"{}", {"Origin": world.temporal.ui_url}, method="POST"
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310
+        assert answer.headers["Access-Control-Allow-Origin"] == world.temporal.ui_url
+
+
 async def test_a_stopped_world_leaves_nothing_and_its_folder_can_be_taken_up_again(tmp_path: Path) -> None:
     before = descendants(os.getpid())
     # Longer than a socket's path may be.
     folder = tmp_path / "a folder deep down" / ("x" * 90) / "world"
     pairs = (PairPlan("eu1", region="eu"), PairPlan("us1", region="us", capacity=7))
-    async with World(folder, pairs=pairs, timescale=FAST) as first:
+    async with World(folder, pairs=pairs, timescale=FAST, codec=True) as first:
         await first.start_worker()
+        await asyncio.to_thread(payloads_are_opened_for_the_ui, first)
         assert first.inventory.regions() == ("eu", "us")
         children = descendants(os.getpid()) - before
         ports = listening(children) | {("127.0.0.1", host.ssh.port) for host in first.inventory.hosts}
@@ -144,7 +159,7 @@ async def test_a_stopped_world_leaves_nothing_and_its_folder_can_be_taken_up_aga
         ring = Path(first.env["TWINLINE_KEYS"]).read_bytes()
 
     assert [pid for pid in children if alive(pid)] == []
-    assert len(children) == 6
+    assert len(children) == 7
     for _, port in ports:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0, port

@@ -29,7 +29,8 @@ class TemporalServer:
     `folder` is for the owner only: the database holds a copy of every workflow's history.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, codec_endpoint: str | None = None) -> None:
+        """`codec_endpoint` is where the web interface has payloads opened; without one it shows them sealed."""
         self._folder = folder
         self._port, self._ui_port, self._http_port = free_port(), free_port(), free_port()
         arguments = [
@@ -38,6 +39,8 @@ class TemporalServer:
             *("--ui-ip", HOST, "--ui-port", str(self._ui_port), "--ui-disable-news-fetch"),
             *("--metrics-port", str(free_port())),
         ]
+        if codec_endpoint is not None:
+            arguments += ["--ui-codec-endpoint", codec_endpoint]
         for key, value in _DYNAMIC_CONFIG.items():
             arguments += ["--dynamic-config-value", f"{key}={value}"]
         for key, value in _PRAGMAS.items():

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import sys
+import sysconfig
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -42,8 +43,8 @@ class World:
 
     A folder that held a world before is taken up again, with its keys, accounts, ledger, histories and mails, and
     new ports. `timescale` is that of the daemons: 1.0 is true time. `grace`, `delay_notice` and `reconcile_every`
-    (seconds) override the worker's settings. Use it as an async context manager; the worker is started separately. Its
-    programs end with the thread that starts it.
+    (seconds) override the worker's settings. With `codec` Temporal's web interface shows payloads opened. Use it as an
+    async context manager; the worker is started separately. Its programs end with the thread that starts it.
     """
 
     def __init__(
@@ -55,10 +56,12 @@ class World:
         grace: float | None = None,
         delay_notice: float | None = None,
         reconcile_every: float = SELDOM,
+        codec: bool = False,
     ) -> None:
         self.folder = folder.absolute()
         self.timescale = timescale
-        self.temporal = TemporalServer(self.folder / "temporal")
+        self._codec_port = free_port() if codec else None
+        self.temporal = TemporalServer(self.folder / "temporal", codec_endpoint=self.codec_url)
         self.mail_catcher = MailCatcher(self.folder / "mails")
         self._pairs = tuple(pairs)
         self._sites = {site.name: site for pair in pairs for site in _sites(pair, self.folder / "hosts")}
@@ -76,6 +79,7 @@ class World:
             if seconds is not None
         }
         self._worker: Program | None = None
+        self._codec: Program | None = None
         self._inventory: Inventory | None = None
         self._lock: int | None = None
 
@@ -90,6 +94,7 @@ class World:
                 *(daemon.start() for daemon in self._daemons.values()),
                 *(box.start() for box in self._boxes.values()),
                 self.mail_catcher.start(),
+                *([self._start_codec()] if self._codec_port is not None else []),
             )
             self._inventory = self._write_inventory()
         except BaseException:
@@ -105,6 +110,7 @@ class World:
             *(daemon.stop() for daemon in self._daemons.values()),
             self.temporal.stop(),
             self.mail_catcher.stop(),
+            *([self._codec.stop()] if self._codec is not None else []),
             return_exceptions=True,
         )
         if self._lock is not None:
@@ -141,6 +147,20 @@ class World:
         if self._worker is not None:
             await self._worker.stop()
 
+    async def _start_codec(self) -> None:
+        folder = self.folder / "codec"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._codec = Program(
+            "the codec server",
+            (
+                *(str(Path(sysconfig.get_path("scripts")) / "twinline"), "codec"),
+                *("--listen", f"127.0.0.1:{self._codec_port}", "--ui", self.temporal.ui_url),
+            ),
+            environment=inherited_environment() | {"TWINLINE_KEYS": str(self._key_ring_file)},
+            folder=folder,
+        )
+        await self._codec.start()
+
     async def kill_worker(self) -> None:
         """End the worker as a power cut would."""
         if self._worker is not None:
@@ -159,6 +179,11 @@ class World:
         if self._inventory is None:
             raise RuntimeError("the world was not started")
         return self._inventory
+
+    @property
+    def codec_url(self) -> str | None:
+        """Where payloads are opened for Temporal's web interface, if they are."""
+        return None if self._codec_port is None else f"http://127.0.0.1:{self._codec_port}"
 
     @property
     def env(self) -> dict[str, str]:
