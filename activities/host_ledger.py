@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from twinline.hosts.drift import Expected
-from twinline.hosts.errors import Fenced, HostError, named
+from twinline.hosts.errors import ClocksApart, Fenced, HostError, named
 from twinline.hosts.ports import Batch, Half, Named, Proven, Token, Wanted
 from twinline.ledger import Ledger, fences, halves
 from twinline.messages import HalfState
@@ -78,6 +78,21 @@ class LedgerOfHosts:
         async with self._ledger.read() as tx:
             token = await fences.fence_token(tx, host)
         return Token(token.epoch, token.n)
+
+    async def now(self) -> float:
+        """What the ledger's clock shows, in POSIX seconds."""
+        return self._clock().timestamp()
+
+    async def note_clock(self, host: str, *, right: bool) -> None:
+        """Remember that the host's clock is too far from the ledger's, or that it is right again."""
+        code = ClocksApart.__name__
+        if right:
+            # Nearly always, and then there is nothing to write.
+            async with self._ledger.read() as tx:
+                if await halves.attention_of(tx, host) != code:
+                    return
+        async with self._ledger.write() as tx:
+            await halves.note_host(tx, host, code=code, wrong=not right, now=self._clock())
 
     async def proven(self, host: str, line_ids: Sequence[str]) -> dict[str, Proven]:
         """What is proven by now of these lines' halves, by line id; a half that does not exist is left out."""

@@ -26,6 +26,7 @@ _SENTENCES: Final = {
     "LockHeld": "another process keeps the host's lock",
     "Fenced": "a newer writer has the host",
     "LedgerSetBack": "the host knows a later batch than the ledger, which seems to be an older copy",
+    "ClocksApart": "the clocks of the host and of the ledger are more than two minutes apart",
     "BlastGuard": "too many lines would lose access here without a recorded reason",
     "ShrunkenFile": "the accounts file lacks many accounts that the daemon still serves",
     "StatusTrouble": "the daemon's status pages do not answer, or refuse our user and password",

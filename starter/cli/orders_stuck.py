@@ -12,7 +12,7 @@ from starter.cli.explain import meaning
 from starter.cli.orders_shown import LOOK_PATIENCE
 from starter.cli.render import Exit, cells, out, plain_table, say, show_json
 from twinline.errors import TwinlineError
-from twinline.ledger.stuck import StuckHalf, stuck_halves
+from twinline.ledger.stuck import AskingHost, StuckHalf, asking_hosts, stuck_halves
 from twinline.messages import HalfState, Message
 from twinline.search_attributes import ATTENTION_REASON
 from twinline.spans import span
@@ -29,6 +29,7 @@ class StuckList(Message):
     """What `order list --stuck --json` prints."""
 
     halves: tuple[StuckHalf, ...]
+    hosts: tuple[AskingHost, ...]
     others: tuple[OtherWorkflow, ...]
 
 
@@ -37,14 +38,15 @@ async def list_stuck(*, host: str | None, line: str | None, limit: int, as_json:
     context = Context.load()
     async with context.ledger() as ledger, ledger.read() as tx:
         halves = await stuck_halves(tx, host=host, username=line, limit=limit)
+        hosts = () if line else await asking_hosts(tx, host=host)
     others = () if host or line else await _others(context, halves)
     if as_json:
-        show_json(StuckList(halves=halves, others=others))
+        show_json(StuckList(halves=halves, hosts=hosts, others=others))
         return Exit.DONE
-    if not halves and not others:
+    if not halves and not hosts and not others:
         say("Nothing waits for a person.")
         return Exit.DONE
-    _print_stuck(halves, others, now=datetime.now(UTC))
+    _print_stuck(halves, hosts, others, now=datetime.now(UTC))
     return Exit.DONE
 
 
@@ -80,20 +82,24 @@ async def _waiting_in_temporal(client: Client, query: str) -> Sequence[OtherWork
     ]
 
 
-def _print_stuck(halves: Sequence[StuckHalf], others: Sequence[OtherWorkflow], *, now: datetime) -> None:
+def _print_stuck(
+    halves: Sequence[StuckHalf], hosts: Sequence[AskingHost], others: Sequence[OtherWorkflow], *, now: datetime
+) -> None:
     console = out()
     table = plain_table("line", "host", "for", "why", "what waits for it")
     for half in halves:
-        since = "" if half.since is None else span((now - half.since).total_seconds())
+        since = _since(half.since, now)
         why = half.reason or "unknown"
         if half.state is HalfState.ABANDONED:
             why = f"given up ({why})"
         table.add_row(*cells(half.username, half.host, since, why, _who(half)))
+    for asking in hosts:
+        table.add_row(*cells("", asking.host, _since(asking.since, now), asking.reason, "nobody yet"))
     for other in others:
         table.add_row(*cells("?", "?", "", other.reason, other.workflow_id))
     console.print(table)
     console.print()
-    for code in dict.fromkeys([*(half.reason for half in halves), *(other.reason for other in others)]):
+    for code in dict.fromkeys(one.reason for one in (*halves, *hosts, *others)):
         if code is not None:
             found = meaning(code)
             console.print(Text(f"{code}: {found.sentence}"), soft_wrap=True)
@@ -103,6 +109,10 @@ def _print_stuck(halves: Sequence[StuckHalf], others: Sequence[OtherWorkflow], *
         Text("Then: `twinline order retry ID`, or `--line LINE`, or `--all-stuck` (with `--host HOST`)."),
         soft_wrap=True,
     )
+
+
+def _since(moment: datetime | None, now: datetime) -> str:
+    return "" if moment is None else span((now - moment).total_seconds())
 
 
 def _who(half: StuckHalf) -> str:

@@ -10,8 +10,9 @@ from starter.cli.doctor import host_summary, queue_finding
 from starter.cli.findings import exit_of
 from starter.cli.render import Exit
 from twinline.hosts import check
-from twinline.hosts.check import About, ClockFacts, FileFacts, Finding, Verdict
+from twinline.hosts.check import About, FileFacts, Finding, Verdict
 from twinline.hosts.check_accounts import Accounts, Expected, account_findings, in_step, size_finding
+from twinline.hosts.clocks import ClockFacts
 from twinline.hosts.daemon import CANARY, Daemon, Trigger
 from twinline.hosts.errors import (
     FileTrouble,

@@ -70,7 +70,7 @@ async def nothing_stuck(cli: Cli) -> AsyncIterator[None]:
     """Each test leaves nothing behind that waits for a person."""
     yield
     listed = await cli("order", "list", "--stuck", "--json")
-    assert listed.json == {"halves": [], "others": []}
+    assert listed.json == {"halves": [], "hosts": [], "others": []}
 
 
 async def test_a_stuck_half_is_told_asked_for_and_mailed(cli: Cli, world: World, nothing_stuck: None) -> None:
@@ -204,3 +204,45 @@ async def test_what_makes_no_sense_is_refused_in_words(cli: Cli, line: str) -> N
     # An order that is done is shown as it is.
     done = await cli("order", "retry", "the-line", "--json")
     assert (done.code, done.json["order"]) == (0, "the-line")
+
+
+@contextmanager
+def wrong_clock(world: World, host: str, seconds: float) -> Generator[None]:
+    """Set a box's clock so far ahead."""
+    box = world.box(host)
+    box.clock_ahead = seconds
+    box.drop_connections()
+    try:
+        yield
+    finally:
+        box.clock_ahead = 0.0
+        box.drop_connections()
+
+
+async def test_a_host_whose_clock_is_off_lets_nobody_in_and_says_what_to_do(
+    cli: Cli, world: World, line: str, nothing_stuck: None
+) -> None:
+    with wrong_clock(world, OSCAM, 600):
+        half = await stuck(cli, "ClocksApart", "renew", line, "--days", "1", "--order", "S-9")
+        assert (half["host"], half["of_the_host"]) == (OSCAM, True)
+        listed = await cli("order", "list", "--stuck")
+        assert "ClocksApart: the clocks of the host and of the ledger are more than two minutes apart" in listed.out
+        assert "set the host's clock" in listed.out
+        shown = await cli("order", "show", "S-9")
+        assert "ClocksApart: the clocks of the host and of the ledger" in shown.out
+        assert "os-eu1 waits for a person" in shown.out
+        checked = await cli("host", "check", OSCAM)
+        assert checked.code == 4
+        assert "10 min ahead of ours" in checked.out or "600 s ahead of ours" in checked.out
+        again = await cli("order", "retry", "S-9", "--json")
+        assert (again.code, state_of(again, OSCAM)) == (5, ("failing", "ClocksApart"))
+        # A block goes through, with all that came before it, and the host still asks.
+        blocked = await cli("block", line, "--case", "S-10", "--reason", "a test", "--json")
+        assert (blocked.code, state_of(blocked, OSCAM)) == (0, ("removed", None))
+        assert (await cli("order", "retry", "S-9", "--json")).code == 0
+        (host,) = (await cli("order", "list", "--stuck", "--json")).json["hosts"]
+        assert (host["host"], host["reason"]) == (OSCAM, "ClocksApart")
+        assert "nobody yet" in (await cli("order", "list", "--stuck")).out
+
+    lifted = await cli("unblock", line, "--case", "S-10", "--json")
+    assert (lifted.code, state_of(lifted, OSCAM)) == (0, ("applied", None))

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +79,10 @@ class NearHelper:
             raise trouble(refused.code, refused.detail) from None
         finally:
             self._gaps.inside = False
+
+    async def clock(self) -> float:
+        """What this machine's clock shows."""
+        return time.time()
 
     async def close(self) -> None:
         """Nothing to close."""

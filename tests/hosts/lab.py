@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
@@ -50,6 +51,10 @@ class MemoryLedger:
     withheld: frozenset[str] = frozenset()
     """Lines that the blast guard holds back."""
     number: int = 0
+    clock_ahead: float = 0.0
+    """Seconds by which this ledger's clock is ahead of this machine's."""
+    clocks: list[bool] = field(default_factory=list[bool])
+    """What was said of the host's clock: whether it was right."""
 
     def want(
         self,
@@ -108,6 +113,12 @@ class MemoryLedger:
 
     async def ask_again(self, line_id: str, host: str, *, due_only: bool) -> bool:
         return not due_only and self.stopped.pop(line_id, None) is not None
+
+    async def now(self) -> float:
+        return time.time() + self.clock_ahead
+
+    async def note_clock(self, host: str, *, right: bool) -> None:
+        self.clocks.append(right)
 
     async def fence(self, host: str) -> Token:
         return Token(self.epoch, self.number)

@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from tests.ledger.support import HOUR, Desk, proof_of
+from tests.ledger.support import HOUR, Desk, Pairing, proof_of
 from twinline.errors import UnknownLine
 from twinline.ledger import halves, models
 from twinline.ledger.halves import HalfProgress
+from twinline.ledger.stuck import AskingHost, asking_hosts
 from twinline.messages import HalfState
 
 MULTICS, OSCAM = "mc-eu1", "os-eu1"
@@ -171,3 +172,34 @@ async def test_what_is_no_code_is_not_kept(desk: Desk) -> None:
     ann = await desk.trial()
     with pytest.raises(ValueError, match="not an error code"):
         await desk.stop(MULTICS, ann.line_id, code="ann@example.com is odd")
+
+
+async def note_clock(desk: Desk, *, wrong: bool, host: str = MULTICS) -> None:
+    async with desk.ledger.write() as tx:
+        await halves.note_host(tx, host, code="ClocksApart", wrong=wrong, now=desk.now)
+
+
+async def test_a_host_whose_clock_is_off_gets_no_new_lines_until_it_is_right(desk: Desk) -> None:
+    await desk.sync(Pairing(name="eu1"), Pairing(name="eu2", capacity=500))
+    await note_clock(desk, wrong=True)
+    assert {(await desk.view((await desk.purchase(f"{n}@example.com")).username)).pair for n in range(3)} == {"eu2"}
+    (one,) = await asking(desk)
+    assert (one.host, one.reason, one.since) == (MULTICS, "ClocksApart", desk.now)
+    await note_clock(desk, wrong=False)
+    assert (await host_row(desk)).down_since is None
+    assert await asking(desk) == ()
+
+
+async def test_a_right_clock_ends_no_other_trouble_of_the_host(desk: Desk) -> None:
+    ann = await desk.trial()
+    await desk.fail(MULTICS, ann.line_id, code="HostKeyMismatch", host_asks=True)
+    await note_clock(desk, wrong=False)
+    row = await host_row(desk)
+    assert (row.attention, row.down_since) == ("HostKeyMismatch", desk.now)
+    # Somebody waits for this one, so it is told with him.
+    assert await asking(desk) == ()
+
+
+async def asking(desk: Desk) -> tuple[AskingHost, ...]:
+    async with desk.ledger.read() as tx:
+        return await asking_hosts(tx)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from twinline.hosts.clocks import MOST_APART, ClockFacts
 from twinline.hosts.errors import (
     FileTrouble,
     HelperFailed,
@@ -20,8 +21,7 @@ from twinline.hosts.errors import (
 from twinline.messages import Message
 
 CLOCK_WARN: Final = 5.0
-CLOCK_FAIL: Final = 120.0
-"""Seconds; above it orders stop and ask, because ends would be carried out at the wrong time."""
+"""Seconds; NTP does much better. Above `MOST_APART` orders stop and ask."""
 
 SPACE_WARN: Final = 64 * 1024 * 1024
 SPACE_FAIL: Final = 1024 * 1024
@@ -86,15 +86,6 @@ class FileFacts:
     size: int
     writable: bool
     free_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClockFacts:
-    """The host's clock, read between two readings of ours; POSIX seconds."""
-
-    asked: float
-    theirs: float
-    answered: float
 
 
 # --- the way to the host ----------------------------------------------------------------------------
@@ -223,12 +214,11 @@ def _space(about: About, facts: FileFacts) -> Finding:
 
 def clock_finding(about: About, facts: ClockFacts) -> Finding:
     """Judge how far the host's clock is from ours, giving it the benefit of the round trip."""
-    offset = facts.theirs - (facts.asked + facts.answered) / 2
-    surely = max(abs(offset) - abs(facts.answered - facts.asked) / 2, 0.0)
-    way = "ahead of" if offset > 0 else "behind"
+    surely = abs(facts.off)
+    way = "ahead of" if facts.off > 0 else "behind"
     shown = f"{surely:.0f} s {way} ours"
     hint = "let both machines keep time by NTP: line ends are carried out by these clocks"
-    if surely > CLOCK_FAIL:
+    if surely > MOST_APART:
         return about.fail("clock", shown, hint=hint)
     if surely > CLOCK_WARN:
         return about.warn("clock", shown, hint=hint)

@@ -10,6 +10,7 @@
     ├── LockHeld           another process keeps the host's lock
     ├── Fenced             a newer writer has the host; ours has to read the ledger again
     ├── LedgerSetBack      the host knows a later batch than the ledger ever gave out: stop and ask
+    ├── ClocksApart        the host's clock is minutes off: stop and ask
     ├── BlastGuard         too many lines would lose access without a recorded reason: stop and ask
     ├── ShrunkenFile       the accounts file lost accounts that the daemon still serves: stop and ask
     ├── StatusTrouble      the daemon's own pages do not answer or refuse us
@@ -100,6 +101,19 @@ class LedgerSetBack(HostError):
 
     attention = True
     hint = "see that the ledger is the right one and that no other twinline writes there, then `twinline host refence`"
+
+
+class ClocksApart(HostError):
+    """The clocks of host and ledger are too far apart: the daemon would end lines at another moment than was promised.
+
+    It stops what lets somebody in and nothing else: that a line is absent is right by any clock.
+    """
+
+    attention = True
+    hint = (
+        "set the host's clock and keep it by NTP (`timedatectl set-ntp true`); if all hosts are off alike it is the "
+        "worker's, or the database's; then it goes on within ten minutes, or at once after `twinline order retry`"
+    )
 
 
 class BlastGuard(HostError):

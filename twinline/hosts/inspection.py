@@ -18,11 +18,12 @@ from twinline.errors import TwinlineError
 from twinline.hosts import around, check, check_accounts
 from twinline.hosts.around import Around
 from twinline.hosts.canary import ReloadNotProven, prove_reload
-from twinline.hosts.check import About, ClockFacts, FileFacts, Finding
+from twinline.hosts.check import About, FileFacts, Finding
 from twinline.hosts.check_accounts import Accounts, Ledgered
+from twinline.hosts.clocks import ClockFacts
 from twinline.hosts.daemon import Daemon
 from twinline.hosts.errors import FileTrouble, HostError, LockHeld, StatusTrouble
-from twinline.hosts.factory import daemon_for, doubts_about, helper_for, setup_for
+from twinline.hosts.factory import daemon_for, doubts_about, helper_for
 from twinline.hosts.oscam import READ_ONLY, READ_ONLY_PAGE
 from twinline.hosts.ports import HostLedger
 from twinline.hosts.ssh import Helper, decode
@@ -71,8 +72,7 @@ class _Look:
     async def clock(self) -> list[Finding]:
         """A second hello is the shortest question, so its answer tells the time best."""
         asked = time.time()
-        hello = await self.helper.ask("hello", {"setup": setup_for(self.host).as_request()})
-        facts = ClockFacts(asked=asked, theirs=float(hello["clock"]), answered=time.time())
+        facts = ClockFacts(asked=asked, theirs=await self.helper.clock(), answered=time.time())
         return [check.clock_finding(self.about, facts)]
 
     async def file_and_around(self) -> list[Finding]:

@@ -95,6 +95,14 @@ class HostLedger(Protocol):
         """The last fencing token that was given out for the host."""
         ...
 
+    async def now(self) -> float:
+        """What the ledger's clock shows, in POSIX seconds."""
+        ...
+
+    async def note_clock(self, host: str, *, right: bool) -> None:
+        """Remember that the host's clock is too far from the ledger's, or that it is right again."""
+        ...
+
     async def proven(self, host: str, line_ids: Sequence[str]) -> Mapping[str, Proven]:
         """What is proven by now of these lines' halves, by line id; a half that does not exist is left out."""
         ...

@@ -96,9 +96,15 @@ def helper_source() -> bytes:
 class Helper:
     """A running helper program; `ask` is one round trip."""
 
-    def __init__(self, connection: asyncssh.SSHClientConnection, process: "asyncssh.SSHClientProcess[bytes]") -> None:
+    def __init__(
+        self,
+        connection: asyncssh.SSHClientConnection,
+        process: "asyncssh.SSHClientProcess[bytes]",
+        setup: HelperSetup,
+    ) -> None:
         self._connection = connection
         self._process = process
+        self._setup = setup
         self._turn = asyncio.Lock()
         self.hello: dict[str, Any] = {}
 
@@ -106,6 +112,18 @@ class Helper:
     def closed(self) -> bool:
         """Whether the connection is known to be gone."""
         return self._connection.is_closed() or self._process.is_closing()
+
+    async def introduce(self) -> None:
+        """Say what the helper serves, which has to come first; raises as `ask` does."""
+        self.hello = await self._greet()
+
+    async def clock(self) -> float:
+        """What the host's clock shows now, in POSIX seconds; raises as `ask` does."""
+        # The shortest question of all, and one that every helper answers.
+        return float((await self._greet())["clock"])
+
+    async def _greet(self) -> dict[str, Any]:
+        return await self.ask("hello", {"setup": self._setup.as_request()})
 
     async def ask(self, do: str, request: Mapping[str, Any] | None = None, *, patience: float = 0.0) -> dict[str, Any]:
         """Send one request and return what the helper answered.
@@ -202,10 +220,10 @@ async def start_helper(access: SshAccess, setup: HelperSetup) -> Helper:
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             process = await connection.create_process(BOOTSTRAP, encoding=None)
-        helper = Helper(connection, process)
+        helper = Helper(connection, process, setup)
         source = helper_source()
         process.stdin.write(f"{len(source)}\n".encode() + source)
-        helper.hello = await helper.ask("hello", {"setup": setup.as_request()})
+        await helper.introduce()
     except (asyncssh.Error, OSError, TimeoutError) as error:
         connection.close()
         raise HelperFailed(f"no session on {access.address} ({type(error).__name__})") from None

@@ -13,9 +13,11 @@ from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from twinline.hosts.clocks import ClockFacts, apart
 from twinline.hosts.daemon import Check, Daemon, Kick
 from twinline.hosts.errors import (
     BlastGuard,
+    ClocksApart,
     Fenced,
     FileTrouble,
     HelperFailed,
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 BATCH_LIMIT = 1_000
 TRIES_AGAINST_CHANGE = 5
 PROOF_TRIES = 4
+CLOCK_SECONDS = 60.0
+"""How long a look at the host's clock is good for."""
 SECOND_LOOK_SECONDS = 0.5
 """After which a file that lost accounts is read again: OSCam's own save, and some editors, truncate it first."""
 
@@ -73,6 +77,11 @@ class HostWriter:
         self._others: frozenset[str] | None = None
         """Names of others that the file is known to have held; None until the host was asked."""
         self._accepting_losses = 0
+        self._clock_good_until = 0.0
+        self._apart: ClocksApart | None = None
+        """What is wrong with the host's clock, as far as we know."""
+        self._held: dict[str, int] = {}
+        """Revisions that the last batch left out because of the clock, by line id."""
         self._scrub: set[str] = set()
         self._stubborn: dict[str, int] = {}
         """Revisions that could not be proven, by line id: asking for more reloads did not help."""
@@ -209,6 +218,7 @@ class HostWriter:
         helper = await self._connected()
         if self._maybe_repaired:
             self._maybe_repaired, self._image = False, None
+        await self._see_clock(helper)
         waiting, restoring = self._waiters.wanted(), self._waiters.afresh()
         batch = await self._open(BATCH_LIMIT)
         if batch.halves:
@@ -218,13 +228,17 @@ class HostWriter:
                 await self._fail({line_id: tried[line_id]}, error)
         if stopped := {line_id: revision for line_id, revision in batch.withheld.items() if line_id in waiting}:
             await self._fail(stopped, _blast_guard(len(batch.withheld)))
+        if self._apart is not None:
+            # Said once more: for the ledger a host is well again when a batch gets through.
+            await self._ledger.note_clock(self.host, right=False)
+            await self._fail(self._held, self._apart)
         # Whoever still waits was proven by somebody else, or was taken too late for this batch.
         taken = {half.line_id for half in batch.halves}
         left = self._waiters.lines
         if not left:
             return
         proven = await self._ledger.proven(self.host, left)
-        full = len(batch.halves) >= BATCH_LIMIT
+        full = len(batch.halves) + len(self._held) >= BATCH_LIMIT
         for line_id in left:
             known = proven.get(line_id)
             if known is None:
@@ -242,9 +256,34 @@ class HostWriter:
             self._waiters.fail_all([line_id], ValueError(f"line {line_id} has no revision {revision}"))
 
     async def _open(self, limit: int) -> Batch:
-        """Open a batch, with the lines that have to be written again beyond its limit."""
+        """Open a batch, with the lines that have to be written again beyond its limit.
+
+        While the clocks are apart nobody is let in by it, but for those whom its reload would else drop.
+        """
         also = self._waiters.afresh() | self._lost
-        return await self._ledger.open_batch(self.host, limit + len(also), also)
+        batch = await self._ledger.open_batch(self.host, limit + len(also), also)
+        self._held = {}
+        if self._apart is None:
+            return batch
+        let_in = [half for half in batch.halves if half.wanted is Wanted.PRESENT and half.line_id not in self._lost]
+        self._held = {half.line_id: half.revision for half in let_in}
+        return replace(batch, halves=tuple(half for half in batch.halves if half.line_id not in self._held))
+
+    async def _see_clock(self, helper: Helper) -> None:
+        """Compare the host's clock with the ledger's, unless that was done just now and found right."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        if self._apart is None and started < self._clock_good_until:
+            return
+        asked = await self._ledger.now()
+        theirs = await helper.clock()
+        # Not asked for again: the ledger's clock may be as far away as the host's.
+        facts = ClockFacts(asked=asked, theirs=theirs, answered=asked + loop.time() - started)
+        self._apart, before = apart(facts), self._apart
+        self._clock_good_until = loop.time() + CLOCK_SECONDS
+        if (self._apart is None) is not (before is None):
+            log.warning("%s: host=%s", self._apart or "the host's clock is right again", self.host)
+        await self._ledger.note_clock(self.host, right=self._apart is None)
 
     async def _record(self, batch: Batch, proven: Sequence[Proven]) -> None:
         """Note what was proven and wake who waits for it; what is not proven yet keeps nobody else waiting."""
@@ -269,6 +308,7 @@ class HostWriter:
     async def _answer_questions(self) -> None:
         """Look for all who ask at this moment."""
         helper = await self._connected()
+        await self._see_clock(helper)
         self._image = None
         while self._asked:
             image, listed = await self._read_safely(helper)
@@ -298,7 +338,7 @@ class HostWriter:
 
     async def _connected(self) -> Helper:
         if self._helper is None or self._helper.closed:
-            self._image = None
+            self._image, self._clock_good_until = None, 0.0
             self._helper = await self._start_helper()
             # Asked before a batch is opened: each one raises the token, and would in time hide what was lost.
             if (set_back := await self._set_back(Token(*self._helper.hello["token"]))) is not None:

@@ -352,6 +352,24 @@ async def report_failure(
         row.attention = code if host_asks else None
 
 
+async def attention_of(tx: ReadTx, host: str) -> str | None:
+    """Why a person has to look at this host itself."""
+    return (await tx.session.exec(select(models.Host.attention).where(models.Host.name == host))).one()
+
+
+async def note_host(tx: WriteTx, host: str, *, code: str, wrong: bool, now: datetime) -> None:
+    """Remember that a person has to look at this host because of that, or that this is over; nothing else about it.
+
+    Until then new lines go elsewhere. Raises ValueError when `code` is more than a code.
+    """
+    row = await tx.session.get_one(models.Host, host, with_for_update=True)
+    if wrong:
+        row.down_since = row.down_since or utc(now)
+        row.attention = error_code(code)
+    elif row.attention == code:
+        row.down_since = row.attention = None
+
+
 async def stop_half(
     tx: WriteTx, host: str, line_id: str, *, revision: int, code: str, next_look: datetime | None = None
 ) -> None:

@@ -37,6 +37,27 @@ class StuckHalf(Message):
     """Workflow ids of Terms that carry out an end."""
 
 
+class AskingHost(Message):
+    """A host that a person has to look at although no half waits for it yet."""
+
+    host: str
+    reason: str
+    since: AwareDatetime | None
+
+
+async def asking_hosts(tx: ReadTx, *, host: str | None = None) -> tuple[AskingHost, ...]:
+    """Hosts that need a person, without those for which a half waits: `stuck_halves` tells of them. By name."""
+    row, half = models.Host, models.Half
+    waited_for = select(half.host).where(half.wanted > half.proven)
+    query = select(row).where(col(row.attention).is_not(None), col(row.name).not_in(waited_for))
+    if host is not None:
+        query = query.where(row.name == host)
+    return tuple(
+        AskingHost(host=each.name, reason=each.attention or "", since=each.down_since)
+        for each in await tx.session.exec(query.order_by(row.name))
+    )
+
+
 async def stuck_halves(
     tx: ReadTx, *, host: str | None = None, username: str | None = None, limit: int = 1000
 ) -> tuple[StuckHalf, ...]:
