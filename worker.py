@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from temporalio.client import Client
 from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.host import HostActivities
 from activities.host_ledger import LedgerOfHosts
@@ -55,6 +56,9 @@ WORKFLOWS: Sequence[type] = (
     Term,
     Reconcile,
 )
+# The steps that workflows share hold no state and are most of the code that each run would otherwise import anew,
+# an eighth of the worker's time; tests/house/test_workflow_imports.py keeps clocks and I/O out of them.
+SHARED_STEPS = ("workflows.driver", "workflows.halves", "workflows.ledger", "workflows.mailing", "workflows.order")
 SLOTS_PER_HOST = 64
 GRACEFUL = timedelta(seconds=60)
 HEARTBEATS_AT_MOST = timedelta(seconds=5)
@@ -81,6 +85,9 @@ def build_workers(
         task_queue=ORDERS_QUEUE,
         workflows=WORKFLOWS,
         activities=[*ledger_activities.all(), *SweepActivities(ledger).all(), *mail.local(), *mail.remote()],
+        workflow_runner=SandboxedWorkflowRunner(
+            restrictions=SandboxRestrictions.default.with_passthrough_modules(*SHARED_STEPS)
+        ),
         max_concurrent_workflow_tasks=WORKFLOW_TASKS,
         max_heartbeat_throttle_interval=HEARTBEATS_AT_MOST,
         graceful_shutdown_timeout=graceful,

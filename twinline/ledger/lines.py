@@ -133,13 +133,22 @@ async def line_by_username(tx: ReadTx, username: str) -> LineRows:
 
 async def line_by_id(tx: ReadTx, line_id: str) -> LineRows:
     """Load a line by its id, locked when `tx` writes; raises UnknownLine."""
+    return (await lines_with_rows(tx, [await _line(tx, line_id)]))[0]
+
+
+async def recipient_of(tx: ReadTx, line_id: str) -> SecretStr:
+    """The address of a line's customer; raises UnknownLine, KeyRingError."""
+    return email_of(tx.keys, await _line(tx, line_id))
+
+
+async def _line(tx: ReadTx, line_id: str) -> models.Line:
     line = await tx.session.get(models.Line, line_id, with_for_update=isinstance(tx, WriteTx))
     if line is None:
         raise UnknownLine(
             f"there is no line with the id {line_id}",
             hint="Was the ledger restored from an older backup? Repeat the order.",
         )
-    return (await lines_with_rows(tx, [line]))[0]
+    return line
 
 
 async def lines_with_rows(tx: ReadTx, lines: Sequence[models.Line]) -> list[LineRows]:

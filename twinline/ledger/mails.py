@@ -10,7 +10,7 @@ from sqlmodel import select
 from twinline.errors import UnknownOrder
 from twinline.ledger import models, rules
 from twinline.ledger.halves import HalfProgress, progress_of
-from twinline.ledger.lines import block_info, email_of, line_by_id, password_of, seal, unseal
+from twinline.ledger.lines import block_info, email_of, line_by_id, password_of, recipient_of, seal, unseal
 from twinline.ledger.rules import LineState
 from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.ledger.types import error_code, utc
@@ -105,9 +105,8 @@ async def store_mail(
 
 
 async def load_mail(tx: ReadTx, mail_id: str) -> LoadedMail:
-    """Read a stored message with its recipient; raises UnknownOrder, KeyRingError."""
+    """Read a stored message with its recipient; raises UnknownOrder, UnknownLine, KeyRingError."""
     mail = await _get(tx, mail_id)
-    rows = await line_by_id(tx, mail.line_id)
     return LoadedMail(
         mail_id=mail.id,
         line_id=mail.line_id,
@@ -115,7 +114,7 @@ async def load_mail(tx: ReadTx, mail_id: str) -> LoadedMail:
         message_id=mail.message_id,
         state=mail.state,
         attempts=mail.attempts,
-        recipient=email_of(tx.keys, rows.line),
+        recipient=await recipient_of(tx, mail.line_id),
         body=unseal(tx.keys, "mail", mail.id, "body", mail.body_sealed),
     )
 

@@ -14,7 +14,7 @@ from email import policy
 from email.header import Header, decode_header, make_header
 from email.headerregistry import AddressHeader, DateHeader
 from email.message import EmailMessage, MIMEPart
-from email.parser import Parser
+from email.parser import HeaderParser, Parser
 from email.utils import format_datetime, getaddresses
 from typing import cast
 
@@ -88,14 +88,14 @@ class IntendedMail:
         _require(_header_names(head) == [name for name, _ in self._headers()], "the headers are not the ones meant")
         # As text: the bytes parser replaces the raw UTF-8 of an internationalised recipient.
         read = Parser(policy=policy.default).parsestr(raw.decode())
-        self._compare_sender(raw)
+        self._compare_sender(head)
         self._compare_headers(read)
         self._compare_parts(read)
 
-    def _compare_sender(self, raw: bytes) -> None:
+    def _compare_sender(self, head: str) -> None:
         # By the older parser: the newer one keeps the blank between two encoded words of a display name, against
         # RFC 2047 section 6.2, up to Python 3.12.
-        found = getaddresses([str(Parser(policy=policy.compat32).parsestr(raw.decode())["From"])])
+        found = getaddresses([str(HeaderParser(policy=policy.compat32).parsestr(head)["From"])])
         meant = [(self.sender_name, self.sender.text)]
         _require(
             [(str(make_header(decode_header(name))), address) for name, address in found] == meant,
