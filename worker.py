@@ -76,6 +76,7 @@ def build_workers(
     target: SmtpTarget,
     writers: Sequence[HostWriter],
     graceful: timedelta = GRACEFUL,
+    workflow_tasks: int = WORKFLOW_TASKS,
 ) -> list[Worker]:
     """One worker for orders, and one per host whose queue nobody else's trouble can fill."""
     ledger_activities = LedgerActivities(ledger, settings)
@@ -88,7 +89,7 @@ def build_workers(
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_modules(*SHARED_STEPS)
         ),
-        max_concurrent_workflow_tasks=WORKFLOW_TASKS,
+        max_concurrent_workflow_tasks=workflow_tasks,
         max_heartbeat_throttle_interval=HEARTBEATS_AT_MOST,
         graceful_shutdown_timeout=graceful,
     )

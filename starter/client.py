@@ -36,6 +36,8 @@ from twinline.messages import (
     order_kind,
     order_workflow_id,
 )
+from twinline.priorities import priority_of
+from twinline.summaries import details_of, summary_of
 
 QUERY_TIMEOUT = timedelta(seconds=3)
 ACCEPTED_WITHIN = timedelta(seconds=5)
@@ -155,7 +157,9 @@ class Twinline:
                 result_type=OrderStatus,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 id_reuse_policy=_reuse_policy(kind),
-                static_summary=str(kind),
+                static_summary=summary_of(order),
+                static_details=details_of(order),
+                priority=priority_of(order),
             )
         except WorkflowAlreadyStartedError:
             return self._client.get_workflow_handle(workflow_id, result_type=OrderStatus)

@@ -549,6 +549,25 @@ class TermSoFar(Message):
     halves: tuple[HalfSoFar, ...]
 
 
+class TermStatus(Message):
+    """Answer of a Term's `progress` query; `outcome` is None until the end has come."""
+
+    line_id: str
+    grant_id: str
+    ends_at: AwareDatetime
+    outcome: Literal["ended", "overtaken"] | None
+    halves: tuple[HalfReceipt, ...]
+
+
+class BlockEndStatus(Message):
+    """Answer of a BlockEnd's `progress` query."""
+
+    case: str
+    until: AwareDatetime
+    lifted_by: str | None
+    """The workflow id of the unblock that it placed; `retry_now` and `abandon_half` go there."""
+
+
 class Refusal(Message):
     """An error on its way to the caller."""
 

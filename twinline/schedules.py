@@ -22,6 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from twinline.errors import Unavailable
 from twinline.messages import ORDERS_QUEUE, RECONCILE_EVERY, NameOf, ReconcileTask, reconcile_workflow_id
+from twinline.priorities import BULK
 
 JITTER: Final = timedelta(minutes=1)
 """At most, so that many hosts are not looked at in the same second."""
@@ -66,6 +67,7 @@ def _reconcile(host: str, every: timedelta) -> Schedule:
             id=reconcile_workflow_id(host),
             task_queue=ORDERS_QUEUE,
             static_summary=f"reconcile {host}",
+            priority=BULK,
         ),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)], jitter=min(JITTER, every / 10)),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=CATCH_UP),

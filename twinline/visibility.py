@@ -73,7 +73,8 @@ def _refused(missing: Mapping[str, Kind], error: RPCError) -> TwinlineError:
         for name, kind in missing.items()
     )
     return Misconfigured(
-        f"Temporal does not let us add the search attribute {', '.join(missing)} ({error.status.name})",
+        f"Temporal does not let us add the search attribute{'s' * (len(missing) > 1)} {', '.join(missing)} "
+        f"({error.status.name})",
         hint=f"Have somebody who may do so run `{commands}` for this namespace, then start again.",
     )
 

@@ -34,5 +34,6 @@ class Block(LineOrder):
                 NameOf.BLOCK_END,
                 order,
                 id=block_end_workflow_id(order),
+                static_summary=f"the end of the {order.owner} block of case {order.case}",
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
             )

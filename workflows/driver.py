@@ -1,9 +1,10 @@
 """What every workflow that drives halves takes and shows: `retry_now`, `abandon_half`, and who it waits for."""
 
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from temporalio import workflow
+from temporalio.common import SearchAttributeUpdate
 from temporalio.exceptions import ApplicationError
 
 from workflows.halves import Half, Halves
@@ -23,7 +24,8 @@ with workflow.unsafe.imports_passed_through():
         NameOf,
         RetryNow,
     )
-    from twinline.search_attributes import ATTENTION_REASON
+    from twinline.search_attributes import ATTENTION_REASON, CALLER, HOSTS, LINE_ID
+    from twinline.summaries import moment
 
 _log: Final = workflow.LoggerAdapter(logging.getLogger("twinline.attention"), None)
 # What an alert needs stands in the message itself.
@@ -43,10 +45,29 @@ class DrivesHalves:
         """Start all halves, as the run before left them if there was one."""
         halves = [Half.from_so_far(half) for half in so_far] or [Half(ref) for ref in refs]
         self._halves = Halves(line_id, halves, revision, changed=self._changed, begin_anew=self.begin_anew)
+        self._be_found(line_id, [half.ref.host for half in halves])
         self._waiting = {half.ref.host: half.last_error or "" for half in halves if _waits(half)}
         self._show()
         self._halves.start()
         return self._halves
+
+    @property
+    def caller(self) -> str | None:
+        """Who placed the order; None for what no order is."""
+        return None
+
+    def _be_found(self, line_id: str, hosts: Sequence[str]) -> None:
+        """Let Temporal list this workflow by line, caller and host; a run that goes on with it says nothing new."""
+        updates: list[SearchAttributeUpdate[Any]] = []
+        known = workflow.info().typed_search_attributes
+        if known.get(LINE_ID) != line_id:
+            updates.append(LINE_ID.value_set(line_id))
+        if self.caller is not None and known.get(CALLER) != self.caller:
+            updates.append(CALLER.value_set(self.caller))
+        if sorted(known.get(HOSTS) or ()) != sorted(hosts):
+            updates.append(HOSTS.value_set(hosts))
+        if updates:
+            workflow.upsert_search_attributes(updates)  # pyright: ignore[reportUnknownMemberType] - the SDK's own
 
     def begin_anew(self) -> NoReturn:
         """Continue as new with everything that the next run must know."""
@@ -112,6 +133,10 @@ class DrivesHalves:
         self._note = note
         self._show()
 
+    def heading(self) -> Sequence[str]:
+        """Lines that stand above the halves there."""
+        return ()
+
     def _changed(self) -> None:
         self._alert()
         self._show()
@@ -138,7 +163,7 @@ class DrivesHalves:
         if reason != workflow.info().typed_search_attributes.get(ATTENTION_REASON):
             update = ATTENTION_REASON.value_unset() if reason is None else ATTENTION_REASON.value_set(reason)
             workflow.upsert_search_attributes([update])  # pyright: ignore[reportUnknownMemberType] - the SDK's own
-        lines = [_in_words(half) for half in halves.all]
+        lines = [*self.heading(), *(_in_words(half) for half in halves.all)]
         if waiting:
             lines += ["", "Then send `retry_now`, or give the half up with `abandon_half`."]
         if self._note:
@@ -159,10 +184,12 @@ def _in_words(half: Half) -> str:
     if half.proven:
         return f"{host}: {half.state} at revision {half.revision}"
     if _waits(half):
-        since = f" since {half.waits_since:%Y-%m-%d %H:%M} UTC" if half.waits_since is not None else ""
+        since = f" since {moment(half.waits_since)}" if half.waits_since is not None else ""
         return f"{host} **waits for a person**{since}: `{half.last_error}`. To do: {half.hint}."
     if half.last_error is not None:
-        return f"{host}: failing with `{half.last_error}` after {half.attempts} attempts; it is tried again"
+        again = "now" if half.next_attempt is None else f"after {half.next_attempt:%H:%M:%S} UTC"
+        tries = "1 attempt" if half.attempts == 1 else f"{half.attempts} attempts"
+        return f"{host}: failing with `{half.last_error}` after {tries}; tried again {again}"
     return f"{host}: being written"
 
 

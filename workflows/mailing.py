@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import Priority, RetryPolicy
 
 from workflows.halves import HEARTBEAT_TIMEOUT
 from workflows.ledger import in_ledger
@@ -21,7 +21,9 @@ async def store_mail(task: MailTask) -> MailStored | None:
     return choice.stored
 
 
-async def hand_over(stored: MailStored, *, at_most: timedelta | None = None) -> MailState:
+async def hand_over(
+    stored: MailStored, *, at_most: timedelta | None = None, priority: Priority = Priority.default
+) -> MailState:
     """Hand a stored message to the mail server; raises ActivityError when `at_most` was not enough."""
     return await workflow.execute_activity(
         NameOf.HAND_OVER_MAIL,
@@ -32,4 +34,5 @@ async def hand_over(stored: MailStored, *, at_most: timedelta | None = None) -> 
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
         retry_policy=MAIL_RETRY,
         summary=f"hand over the {stored.kind} mail",
+        priority=priority,
     )

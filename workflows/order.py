@@ -1,10 +1,12 @@
 """What all orders share: into the ledger, the end made safe, the halves, the mail that is true, the receipt."""
 
 import contextlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NoReturn
 
 from temporalio import workflow
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from workflows.driver import DrivesHalves
@@ -18,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
         HalfSoFar,
         MailKind,
         MailReceipt,
+        MailState,
         MailStored,
         MailTask,
         NameOf,
@@ -26,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
         OrderSoFar,
         OrderStatus,
         OrderT,
+        Plan,
         Receipt,
         Recorded,
         TakeOrder,
@@ -34,8 +38,11 @@ with workflow.unsafe.imports_passed_through():
         order_ref,
         term_workflow_id,
     )
+    from twinline.search_attributes import LINE_ID
+    from twinline.summaries import moment
 
 SECOND_CHANCE = timedelta(seconds=5)
+_TIME: dict[Plan, str] = {"trial": "a trial", "paid": "paid time"}
 
 
 class LineOrder(DrivesHalves):
@@ -80,6 +87,7 @@ class LineOrder(DrivesHalves):
         """Record the order; from here on it survives everything."""
         if self._recorded is not None:
             return self._recorded
+        workflow.set_current_details("The ledger has not taken the order yet.")
         info = workflow.info()
         taken = TakeOrder(order=order, at=info.start_time, workflow_id=info.workflow_id)
         self._recorded = await in_ledger(activity, taken, Recorded, summary="into the ledger")
@@ -102,6 +110,8 @@ class LineOrder(DrivesHalves):
                 ),
                 id=term_workflow_id(recorded.line_id, recorded.grant_id),
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                search_attributes=TypedSearchAttributes([SearchAttributePair(LINE_ID, recorded.line_id)]),
+                static_summary=f"the end of {_TIME[recorded.plan]}, first set to {moment(recorded.ends_at)}",
             )
 
     def drive_halves(self, recorded: Recorded) -> Halves:
@@ -169,10 +179,13 @@ class LineOrder(DrivesHalves):
         stored = await store_mail(task)
         if stored is None:
             return None
-        self._mail = MailReceipt(kind=stored.kind, state=stored.state, message_id=stored.message_id)
-        state = await hand_over(stored)
-        self._mail = MailReceipt(kind=stored.kind, state=state, message_id=stored.message_id)
+        self._mailed(stored, stored.state)
+        self._mailed(stored, await hand_over(stored))
         return stored
+
+    def _mailed(self, stored: MailStored, state: MailState) -> None:
+        self._mail = MailReceipt(kind=stored.kind, state=state, message_id=stored.message_id)
+        self._show()
 
     async def settle(self, recorded: Recorded) -> OrderStatus:
         """Keep the receipt in the ledger, for when Temporal has forgotten the order."""
@@ -204,6 +217,27 @@ class LineOrder(DrivesHalves):
             told_ready=self._told_ready,
         )
         workflow.continue_as_new(so_far)
+
+    @property
+    def caller(self) -> str | None:
+        """Who placed the order."""
+        return None if self._order is None else self._order.caller
+
+    # -- what is shown
+
+    def heading(self) -> Sequence[str]:
+        """The line, until when it is paid for, what blocks it, and the mail."""
+        recorded, mail = self._recorded, self._mail
+        if recorded is None:
+            return ()
+        blocked = f", blocked by {', '.join(sorted({block.owner for block in recorded.blocks}))}"
+        until = f"{_TIME[recorded.plan]} until {moment(recorded.ends_at)}"
+        return (
+            f"Line `{recorded.line_id}`, {until}{blocked if recorded.blocks else ''}.",
+            "",
+            f"Mail: {'none so far' if mail is None else f'{mail.kind}, {mail.state}'}.",
+            "",
+        )
 
     # -- receipt
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NoReturn
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 from workflows.driver import DrivesHalves
 from workflows.ledger import in_ledger
@@ -23,7 +24,10 @@ with workflow.unsafe.imports_passed_through():
         TermDecision,
         TermSoFar,
         TermStart,
+        TermStatus,
     )
+    from twinline.priorities import BULK
+    from twinline.summaries import moment
 
 
 @workflow.defn(name=NameOf.TERM)
@@ -33,6 +37,7 @@ class Term(DrivesHalves):
     def __init__(self) -> None:
         super().__init__()
         self._start: TermStart | None = None
+        self._ends_at: datetime | None = None
         self._decision: TermDecision | None = None
         self._handing_over: set[asyncio.Task[None]] = set()
 
@@ -43,22 +48,51 @@ class Term(DrivesHalves):
         if isinstance(start, TermSoFar):
             start, decision, taken_over = start.start, start.decision, start.halves
         else:
+            self._start = start
             decision = await self._decide(start)
-        self._start, self._decision = start, decision
+        self._start, self._decision, self._ends_at = start, decision, decision.ends_at
         if decision.outcome == "ended":
             halves = self.drive(start.line_id, decision.halves, decision.revision, taken_over)
             await halves.wait(for_all=True)
             await self.finish_handlers()
         return decision
 
+    @workflow.query
+    def progress(self) -> TermStatus:
+        """When the end comes, and how far it is once it has."""
+        start, decision = self._start, self._decision
+        if start is None:
+            raise ApplicationError("this Term has not begun yet", type="NothingToRetry")
+        return TermStatus(
+            line_id=start.line_id,
+            grant_id=start.grant_id,
+            ends_at=self._ends_at or start.ends_at,
+            outcome=None if decision is None or decision.outcome == "later" else decision.outcome,
+            halves=self._halves.receipts() if self._halves is not None else (),
+        )
+
+    def heading(self) -> Sequence[str]:
+        """The line, and when its time was over."""
+        if self._start is None or self._decision is None:
+            return ()
+        return (f"The time of line `{self._start.line_id}` was over at {moment(self._decision.ends_at)}.", "")
+
     async def _decide(self, start: TermStart) -> TermDecision:
         ends_at = start.ends_at
         while True:
+            self._ends_at = ends_at
+            workflow.set_current_details(
+                f"Line `{start.line_id}` is served until {moment(ends_at)}, or longer if more time is given by then."
+            )
             for ahead in start.reminders:
                 await self._remind(start, ends_at, ahead)
             await workflow.sleep(max(ends_at - workflow.now(), timedelta(0)), summary="until the grant ends")
             question = EndGrant(term=start, at=workflow.now())
             decision = await in_ledger(NameOf.END_GRANT, question, TermDecision, summary="is this the end?")
+            if decision.outcome == "overtaken":
+                workflow.set_current_details(
+                    f"More time was given to line `{start.line_id}`; its end is kept elsewhere."
+                )
             if decision.outcome != "later":
                 return decision
             ends_at = decision.ends_at
@@ -88,7 +122,7 @@ class Term(DrivesHalves):
     async def _hand_over(stored: MailStored, at_most: timedelta) -> None:
         # A reminder that did not get out before the end has lost its meaning.
         with contextlib.suppress(ActivityError):
-            await hand_over(stored, at_most=at_most)
+            await hand_over(stored, at_most=at_most, priority=BULK)
 
     def begin_anew(self) -> NoReturn:
         """Go on in a next run, whose history is short again."""

@@ -103,6 +103,7 @@ def _print_line(view: LineView, password: str | None) -> None:
     head.add_row(*cells("plan", f"{view.plan}, until {moment(view.ends_at)}"))
     head.add_row(*cells("must be", f"{view.state}, on pair {view.pair} in region {view.region}"))
     head.add_row(*cells("revision", str(view.revision)))
+    head.add_row(*cells("in Temporal", f"LineId = '{view.line_id}'"))
     for block in view.blocks:
         head.add_row(*cells("block", block_line(block)))
     for grant in view.grants:

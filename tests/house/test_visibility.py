@@ -29,7 +29,9 @@ async def test_one_of_another_type_is_named() -> None:
 async def test_a_server_that_takes_no_more_is_told_with_the_command_to_run() -> None:
     full = {f"Taken{number}": "Keyword" for number in range(10)}
     async with dev_server(search_attributes=full) as server:
-        with pytest.raises(Misconfigured, match="does not let us add the search attribute AttentionReason") as refusal:
+        with pytest.raises(
+            Misconfigured, match="does not let us add the search attributes AttentionReason, LineId"
+        ) as refusal:
             await register_search_attributes(await Client.connect(server.address))
     assert "temporal operator search-attribute create --name AttentionReason --type Keyword" in refusal.value.hint
 

@@ -54,6 +54,21 @@ async def test_who_must_lose_access_comes_first_then_the_oldest(desk: Desk) -> N
     assert [by_name[item.line_id] for item in few.halves] == ["dot", "eve"]
 
 
+async def test_a_block_waits_for_no_more_than_the_batch_that_is_under_way(desk: Desk) -> None:
+    lines = await desk.trials(110)
+    # Everything is behind; the first hundred are being written when the block comes.
+    under_way = await desk.open_batch("mc-eu1", limit=100)
+    waiting = {line.line_id for line in lines} - {item.line_id for item in under_way.halves}
+    late = next(line for line in reversed(lines) if line.line_id in waiting)
+    await desk.block(late.username)
+
+    following = await desk.open_batch("mc-eu1", limit=100)
+
+    assert (len(under_way.halves), len(waiting)) == (100, 10)
+    assert following.halves[0].line_id == late.line_id
+    assert [item.state for item in following.halves[:2]] == ["blocked", "present"]
+
+
 async def test_what_keeps_failing_waits_behind_what_is_due(desk: Desk) -> None:
     ann = await desk.trial("ann@example.com")
     desk.now += timedelta(seconds=1)

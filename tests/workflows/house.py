@@ -27,7 +27,7 @@ from twinline.messages import Order, OrderStatus, Receipt
 from twinline.sandbox.mailcatcher import CaughtMail, MailCatcher
 from twinline.settings import Settings
 from twinline.visibility import register_search_attributes
-from worker import build_workers
+from worker import WORKFLOW_TASKS, build_workers
 
 HOSTS = ("mc-eu1", "os-eu1")
 OTHER_HOSTS = ("mc-us1", "os-us1")
@@ -202,6 +202,7 @@ async def run_house(
     skipper: TimeSkipper | None = None,
     grace: float = 90.0,
     delay_notice: float = 900.0,
+    workflow_tasks: int = WORKFLOW_TASKS,
 ) -> AsyncGenerator[House]:
     """Start ledger, mail server and workers on a Temporal client until the block ends; seconds."""
     async with AsyncExitStack() as stack:
@@ -234,6 +235,7 @@ async def run_house(
             target=SmtpTarget.parse(mails.url),
             writers=list(hosts.values()),  # pyright: ignore[reportArgumentType] - a double of the writer's face
             graceful=timedelta(seconds=1),
+            workflow_tasks=workflow_tasks,
         )
         for worker in workers:
             await stack.enter_async_context(worker)

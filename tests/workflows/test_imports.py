@@ -19,7 +19,13 @@ HEAVY = (
 
 @pytest.mark.parametrize(
     "module",
-    [*(f"workflows.{name}" for name in ("trial", "purchase", "renewal", "block", "unblock", "term")), "starter.client"],
+    [
+        *(
+            f"workflows.{name}"
+            for name in ("trial", "purchase", "renewal", "block", "block_end", "unblock", "move", "term", "reconcile")
+        ),
+        "starter.client",
+    ],
 )
 def test_importing_it_loads_nothing_heavy(module: str) -> None:
     look = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"

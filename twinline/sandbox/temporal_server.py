@@ -12,7 +12,7 @@ _POLL_SECONDS: Final = 0.02
 
 # The defaults are made for big clusters: they cost a single workflow most of its time, and priorities their
 # exactness (reference/temporal.md, *The embedded server*; *Queues, priority, fairness*).
-_DYNAMIC_CONFIG: Final = {
+DYNAMIC_CONFIG: Final = {
     "history.transferProcessorMaxPollRPS": "2000",
     "history.timerProcessorMaxTimeShift": '"10ms"',
     "history.workflowIdReuseMinimalInterval": '"0s"',
@@ -41,7 +41,7 @@ class TemporalServer:
         ]
         if codec_endpoint is not None:
             arguments += ["--ui-codec-endpoint", codec_endpoint]
-        for key, value in _DYNAMIC_CONFIG.items():
+        for key, value in DYNAMIC_CONFIG.items():
             arguments += ["--dynamic-config-value", f"{key}={value}"]
         for key, value in _PRAGMAS.items():
             arguments += ["--sqlite-pragma", f"{key}={value}"]

@@ -1,0 +1,61 @@
+"""Orders in words, for Temporal's own pages: ids, states and numbers, and nothing about a person."""
+
+from datetime import UTC, datetime
+
+from twinline.messages import (
+    BlockOrder,
+    CloseOrder,
+    MoveOrder,
+    Order,
+    PasswordOrder,
+    PurchaseOrder,
+    RenewalOrder,
+    TrialOrder,
+    UnblockOrder,
+    order_ref,
+)
+
+
+def summary_of(order: Order) -> str:
+    """What the order asks for, in one short line."""
+    match order:
+        case TrialOrder():
+            return f"48 hours for a new customer in {order.region}"
+        case PurchaseOrder(line=None):
+            return f"{_days(order.days)} for a new customer in {order.region}"
+        case PurchaseOrder():
+            return f"{_days(order.days)} for a line"
+        case RenewalOrder():
+            return f"{_days(order.days)} more for a line"
+        case BlockOrder():
+            until = "" if order.until is None else f" until {moment(order.until)}"
+            return f"{order.owner} block of a line{until}, case {order.case}"
+        case UnblockOrder():
+            return f"lift the {order.owner} block of case {order.case}"
+        case PasswordOrder():
+            return "a new password for a line"
+        case MoveOrder():
+            return f"move a line to pair {order.pair}"
+        case CloseOrder():
+            return "close a line for good"
+
+
+def details_of(order: Order) -> str:
+    """Who asks, under which id, and where to look further (Markdown)."""
+    own_id = order_ref(order).partition("/")[0]
+    caller = "" if order.caller == "cli" else f" --caller {order.caller}"
+    kind = f" --kind {'block' if isinstance(order, BlockOrder) else 'unblock'}"
+    of_case = kind if isinstance(order, BlockOrder | UnblockOrder) else ""
+    return (
+        f"Order **{own_id}** of caller **{order.caller}**.\n\n"
+        f"`twinline order show {own_id}{of_case}{caller}` tells more, in words."
+    )
+
+
+def moment(when: datetime) -> str:
+    """A moment to the minute, in UTC."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _days(days: int) -> str:
+    return "1 day" if days == 1 else f"{days} days"
