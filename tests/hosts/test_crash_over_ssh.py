@@ -386,6 +386,17 @@ async def test_whatever_dies_in_any_edit_the_next_worker_makes_it_good(
     await check_one(protocol, edit, mishap, seed, folder, sshd, driver)
 
 
+def impatient(host: Host) -> HostWriter:
+    """Another worker, whose helper hardly waits for the lock."""
+    setup = replace(setup_for(host.lab.host), lock_timeout=0.05)
+    return HostWriter(
+        host.lab.host.name,
+        daemon=daemon_for(host.lab.host),
+        ledger=host.lab.ledger,
+        start_helper=partial(start_helper, access_for(host.lab.host), setup),
+    )
+
+
 @every_kind
 async def test_a_helper_that_stands_still_keeps_the_lock_until_it_is_ended_and_others_are_told(
     protocol: Protocol, folder: Path, sshd: Sshd, driver: Driver
@@ -396,13 +407,7 @@ async def test_a_helper_that_stands_still_keeps_the_lock_until_it_is_ended_and_o
         await asyncio.to_thread(driver.attach, host.helper_pid(), host.lab.folder, step)
         bringing = asyncio.create_task(host.bring_once(half))
         await asyncio.to_thread(driver.held)
-        setup = replace(setup_for(host.lab.host), lock_timeout=0.05)
-        other = HostWriter(
-            host.lab.host.name,
-            daemon=daemon_for(host.lab.host),
-            ledger=host.lab.ledger,
-            start_helper=partial(start_helper, access_for(host.lab.host), setup),
-        )
+        other = impatient(host)
         with pytest.raises(LockHeld) as told:
             await other.bring(half.line_id, half.revision)
         assert "holds the lock" in str(told.value)
@@ -412,4 +417,30 @@ async def test_a_helper_that_stands_still_keeps_the_lock_until_it_is_ended_and_o
             await bringing
         await other.bring(half.line_id, half.revision)
         host.law.check_done(host.lab.accounts.read_bytes())
+        await other.close()
+
+
+async def test_nobody_else_edits_while_sessions_are_being_closed_and_no_kick_is_forgotten(
+    folder: Path, sshd: Sshd, driver: Driver
+) -> None:
+    async with a_host("multics", folder, sshd, driver) as host:
+        half = await prepare(host, "password")
+        old = await host.lab.login(OTHER, OLD)
+        target = f"GET /cccamclient?srvid=1&name={NAME}&action=enable HTTP/1.1"
+        step = Step(request=1, name="sendto", target=target)
+        await asyncio.to_thread(driver.attach, host.helper_pid(), host.lab.folder, step)
+        bringing = asyncio.create_task(host.bring_once(half))
+        await asyncio.to_thread(driver.held)
+        # It would note a kick of its own, which the first helper, when it is done, would take for one of its own.
+        change = host.lab.ledger.change(OTHER, password=NEW)
+        other = impatient(host)
+        with pytest.raises(LockHeld):
+            await other.bring(change.line_id, change.revision)
+        await asyncio.to_thread(driver.release)
+        await bringing
+        while True:
+            with suppress(LockHeld):
+                await other.bring(change.line_id, change.revision)
+                break
+        await old.closed.wait()
         await other.close()

@@ -453,6 +453,27 @@ async def test_what_somebody_changed_in_the_place_of_a_cut_batch_is_left_alone(p
         assert [account.user for account in place.kind.served(found)] == ["oldtom", "oldeve"]
 
 
+async def test_a_cut_batch_at_the_end_of_the_file_is_completed_by_one_that_makes_the_file_longer(folder: Path) -> None:
+    kind = KINDS[0]
+    accounts = folder / "accounts"
+    accounts.write_bytes(FOREIGN["multics"])
+    place = Place(kind, accounts, folder / "state")
+    async with helper(place.setup) as running:
+        await place.batch(running, ALDER)
+        start = (await running.read(kind)).slots[ALDER.username]
+        record = accounts.read_bytes()[start : start + kind.daemon.width]
+        # Off its place, in the last stretch of the file that a record's width covers.
+        accounts.write_bytes(b"# moved\n" + record)
+        image = await running.read(kind)
+        cut_short(place, image, image.plan([half(ALDER.username, 2, wanted=Wanted.ABSENT)], []), writes=0)
+
+        image = await running.read(kind)
+        await running.ask(apply_request(image, image.plan([BIRCH], []), number=2, batch="b2"))
+
+        assert not (await running.hello(place.setup))["pending"]
+    assert [account.user for account in kind.served(accounts.read_bytes())] == [BIRCH.username]
+
+
 async def test_a_cut_batch_that_a_regenerated_file_made_pointless_stops_no_new_layout(folder: Path) -> None:
     kind = KINDS[1]
     accounts = folder / "accounts"

@@ -444,10 +444,14 @@ def records_in(fd: int, groups: List[List[Op]], width: int) -> List[Any]:
 
 
 class Standing:
-    """The records that a plan changes, as they must stand at every moment of it if nobody else writes."""
+    """The records that a plan changes, as they must stand at every moment of it if nobody else writes.
 
-    def __init__(self, fd: int, records: List[Any]) -> None:
+    `size` is that of the file: what the plan appends stands only once that was done.
+    """
+
+    def __init__(self, fd: int, records: List[Any], size: int) -> None:
         self.fd = fd
+        self.size = size
         self.starts: List[int] = [int(start) for start, _ in records]
         self.images: List[bytearray] = [bytearray(to_bytes(before)) for _, before in records]
 
@@ -456,6 +460,7 @@ class Standing:
         offset, old, new = op
         if not old:
             append(self.fd, new, offset)
+            self.size += len(new)
             return
         place = bisect.bisect_right(self.starts, offset) - 1
         self.check(place)
@@ -464,7 +469,7 @@ class Standing:
         self.images[place][at : at + len(new)] = new
 
     def check(self, place: int) -> None:
-        image = bytes(self.images[place])
+        image = bytes(self.images[place][: max(0, self.size - self.starts[place])])
         if os.pread(self.fd, len(image), self.starts[place]) != image:
             raise Trouble("changed", "somebody else wrote to the accounts file")
 
@@ -776,7 +781,7 @@ class Helper:
             except OSError as error:
                 raise trouble_of(error, "journal in state_dir") from None
             try:
-                standing = Standing(fd, records)
+                standing = Standing(fd, records, sign[2])
                 for number, group in enumerate(todo):
                     if number and not alone(fd):
                         # A reader that saw the next group must have had time to finish reading the one before.
