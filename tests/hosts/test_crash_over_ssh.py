@@ -365,8 +365,9 @@ async def check_one(
         raise
 
 
-@every_kind
-@every_mishap
+@pytest.mark.parametrize(
+    ("protocol", "mishap"), [(KINDS[number % 2].protocol, mishap) for number, mishap in enumerate(MISHAPS)]
+)
 @pytest.mark.parametrize("seed", [SEED], ids=lambda seed: f"seed{seed}")
 async def test_whatever_dies_in_an_edit_the_next_worker_makes_it_good(
     protocol: Protocol, mishap: Mishap, seed: int, folder: Path, sshd: Sshd, driver: Driver

@@ -27,7 +27,7 @@ ZONES: Final = (
 HOUR: Final = timedelta(hours=1)
 STEP: Final = timedelta(minutes=5)
 WINDOW: Final = timedelta(hours=27)
-SETTINGS: Final = settings(max_examples=150, deadline=None)
+SETTINGS: Final = settings(max_examples=80, deadline=None)
 YEARS: Final = range(2024, 2034)
 
 

@@ -134,7 +134,7 @@ async def test_a_writer_that_truncates_does_not_get_past_the_readers(kind: Kind,
     host, sights = Host(kind, folder), list[Sight]()
     data = host.accounts.read_bytes()
     async with readers(host, sights):
-        for _ in range(200):
+        for _ in range(60):
             host.accounts.write_bytes(data[: len(data) // 2])
             await asyncio.sleep(0.001)
             host.accounts.write_bytes(data)

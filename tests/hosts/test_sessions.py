@@ -95,7 +95,6 @@ MISHAPS: tuple[Mishap, ...] = (
 )
 POINTS = [(f"action={word}", answered) for word in ("disable", "enable") for answered in (False, True)]
 IN_SHORT = (
-    (the_helper_dies, POINTS[1]),
     (the_helper_dies, POINTS[3]),
     (the_connection_is_cut, POINTS[1]),
     (the_worker_ends, POINTS[2]),

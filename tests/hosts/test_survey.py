@@ -17,7 +17,7 @@ from twinline.hosts.daemon import MARK, SAFE_PASSWORD, USERNAME, Stray, Survey, 
 from twinline.hosts.ports import Wanted
 
 MULTICS, OSCAM = kind_of("multics"), kind_of("oscam")
-EXAMPLES: Final = settings(max_examples=250, deadline=None)
+EXAMPLES: Final = settings(max_examples=120, deadline=None)
 RECORD: Final = re.compile(
     rf"[F#]: (?P<user>{USERNAME}) {SAFE_PASSWORD} 0 "
     rf"\{{ enddate=\d{{4}}-\d\d-\d\d \d\d; rev={MARK} \}} *\n".encode()
