@@ -25,6 +25,10 @@ soak: $(VENV)/dev
 fuzz: $(VENV)/fuzz
 	@$(BIN)/python -m tests.fuzz
 
+# Of every workflow, on a real server; docs/releasing.md. ONLY="Trial Move/moved", BECAUSE="why they differ".
+histories: $(VENV)/dev
+	@$(BIN)/python -m tests.replay.record $(ONLY) $(if $(BECAUSE),--because "$(BECAUSE)") $(RECORD)
+
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

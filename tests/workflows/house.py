@@ -1,7 +1,7 @@
 """Workflows with everything real but the two boxes: Temporal, ledger, SMTP; hosts that obey the test at once."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -203,6 +203,7 @@ async def run_house(
     grace: float = 90.0,
     delay_notice: float = 900.0,
     workflow_tasks: int = WORKFLOW_TASKS,
+    host: Callable[[str, Ledger], ObedientHost] = ObedientHost,
 ) -> AsyncGenerator[House]:
     """Start ledger, mail server and workers on a Temporal client until the block ends; seconds."""
     async with AsyncExitStack() as stack:
@@ -225,7 +226,7 @@ async def run_house(
                 "delay_notice": timedelta(seconds=delay_notice),
             }
         )
-        hosts = {name: ObedientHost(name, ledger) for name in (*HOSTS, *OTHER_HOSTS)}
+        hosts = {name: host(name, ledger) for name in (*HOSTS, *OTHER_HOSTS)}
         workers = build_workers(
             client,
             settings=settings,
