@@ -32,7 +32,7 @@ HARMLESS = {
 }
 """What a workflow module may import by itself, by the first part of its name."""
 OF_THE_SDK = {"temporalio", "temporalio.common", "temporalio.exceptions"}
-PASSED_THROUGH = {"twinline.messages", "twinline.search_attributes"}
+PASSED_THROUGH = {"twinline.messages", "twinline.priorities", "twinline.search_attributes", "twinline.summaries"}
 OTHER_CLOCKS = {"now", "utcnow", "today", "time", "monotonic", "sleep", "run_in_executor", "to_thread", "uuid4"}
 """Names that only `workflow` and `datetime` values may be asked for, such as workflow.now()."""
 
