@@ -1,8 +1,9 @@
 """What all orders share: into the ledger, the end made safe, the halves, the mail that is true, the receipt."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import NoReturn
 
 from temporalio import workflow
@@ -42,7 +43,7 @@ with workflow.unsafe.imports_passed_through():
     from twinline.summaries import moment
 
 SECOND_CHANCE = timedelta(seconds=5)
-_TIME: dict[Plan, str] = {"trial": "a trial", "paid": "paid time"}
+_TIME: Mapping[Plan, str] = MappingProxyType({"trial": "a trial", "paid": "paid time"})
 
 
 class LineOrder(DrivesHalves):

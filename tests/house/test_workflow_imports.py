@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from logging import LoggerAdapter
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TypeVar
 
 import pytest
@@ -27,6 +27,7 @@ HARMLESS = {
     "datetime",
     "enum",
     "logging",
+    "types",
     "typing",
     "workflows",
 }
@@ -111,5 +112,15 @@ def kept(module: ModuleType) -> dict[str, object]:
 def test_the_shared_steps_hold_nothing_that_one_run_could_change_for_another(name: str) -> None:
     for value in kept(importlib.import_module(name)).values():
         assert isinstance(
-            value, str | int | float | tuple | frozenset | timedelta | RetryPolicy | TypeVar | LoggerAdapter
+            value,
+            str
+            | int
+            | float
+            | tuple
+            | frozenset
+            | MappingProxyType
+            | timedelta
+            | RetryPolicy
+            | TypeVar
+            | LoggerAdapter,
         )
