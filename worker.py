@@ -13,6 +13,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.erase import EmptyHostActivities, ErasureActivities
 from activities.host import HostActivities
 from activities.host_ledger import LedgerOfHosts
 from activities.ledger import LedgerActivities
@@ -35,6 +36,7 @@ from workflows.block import Block
 from workflows.block_end import BlockEnd
 from workflows.change_password import ChangePassword
 from workflows.close import Close
+from workflows.erase import Erase
 from workflows.move import Move
 from workflows.purchase import Purchase
 from workflows.reconcile import Reconcile
@@ -55,6 +57,7 @@ WORKFLOWS: Sequence[type] = (
     Close,
     Term,
     Reconcile,
+    Erase,
 )
 # The steps that workflows share hold no state and are most of the code that each run would otherwise import anew,
 # an eighth of the worker's time; tests/house/test_workflow_imports.py keeps clocks and I/O out of them.
@@ -85,7 +88,13 @@ def build_workers(
         client,
         task_queue=ORDERS_QUEUE,
         workflows=WORKFLOWS,
-        activities=[*ledger_activities.all(), *SweepActivities(ledger).all(), *mail.local(), *mail.remote()],
+        activities=[
+            *ledger_activities.all(),
+            *SweepActivities(ledger).all(),
+            *mail.local(),
+            *mail.remote(),
+            *ErasureActivities(ledger, client, keys).all(),
+        ],
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_modules(*SHARED_STEPS)
         ),
@@ -97,7 +106,11 @@ def build_workers(
         Worker(
             client,
             task_queue=host_queue(writer.host),
-            activities=[*HostActivities(writer).all(), *ReconcileActivities(writer, LedgerOfHosts(ledger)).all()],
+            activities=[
+                *HostActivities(writer).all(),
+                *ReconcileActivities(writer, LedgerOfHosts(ledger)).all(),
+                *EmptyHostActivities(writer, LedgerOfHosts(ledger)).all(),
+            ],
             max_concurrent_activities=SLOTS_PER_HOST,
             max_heartbeat_throttle_interval=HEARTBEATS_AT_MOST,
             graceful_shutdown_timeout=graceful,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from twinline.hosts.drift import Expected
 from twinline.hosts.errors import ClocksApart, Fenced, HostError, named
 from twinline.hosts.ports import Batch, Half, Named, Proven, Token, Wanted
-from twinline.ledger import Ledger, fences, halves
+from twinline.ledger import Ledger, erasure, fences, halves
 from twinline.messages import HalfState
 
 NEXT_LOOK = timedelta(minutes=10)
@@ -112,6 +112,11 @@ class LedgerOfHosts:
         """What this host must hold of every line that was ever on it; raises KeyRingError."""
         async with self._ledger.read() as tx:
             return [Expected(as_half(held.half), behind=held.behind) for held in await halves.held_on(tx, host)]
+
+    async def to_erase(self, host: str, line_id: str) -> Half:
+        """A line that is to be forgotten, as this host must be seen to hold nothing of it; raises UnknownLine."""
+        async with self._ledger.read() as tx:
+            return as_half(await erasure.half_to_erase(tx, line_id, host))
 
     async def still(self, host: str, expected: Sequence[Expected]) -> list[Expected]:
         """The same, read again after a look at the host: what changed meanwhile is behind, and no drift."""

@@ -26,17 +26,21 @@ from twinline.messages import (
     GRACE,
     ORDERS_QUEUE,
     AbandonHalf,
+    EraseStatus,
+    EraseTask,
     HalfReceipt,
     HalvesStatus,
+    Message,
     NameOf,
     Order,
     OrderKind,
     OrderStatus,
     RetryNow,
+    erase_workflow_id,
     order_kind,
     order_workflow_id,
 )
-from twinline.priorities import priority_of
+from twinline.priorities import BULK, priority_of
 from twinline.summaries import details_of, summary_of
 
 QUERY_TIMEOUT = timedelta(seconds=3)
@@ -55,6 +59,14 @@ _WORKFLOWS = {
 }
 
 _Handle = WorkflowHandle[object, OrderStatus]
+
+
+class PendingStep(Message):
+    """An activity that is being tried, or waits for its next try; `last_error` is the name of what failed it."""
+
+    step: str
+    attempts: int
+    last_error: str | None
 
 
 class Twinline:
@@ -92,6 +104,57 @@ class Twinline:
         """
         handle: _Handle = self._client.get_workflow_handle(workflow_id, result_type=OrderStatus)
         return await self._awaited(handle, patience)
+
+    async def erase(self, line_id: str, *, actor: str = "cli", patience: timedelta = GRACE) -> EraseStatus | None:
+        """Have everything forgotten that tells whose a line was, and wait at most `patience` for that.
+
+        Gives how far it is by then, None when no worker has taken it up. Raises LineServed, OrdersRunning, UnknownLine
+        and Unavailable. Asking again is always safe.
+        """
+        handle = await self._start_erasure(EraseTask(line_id=line_id, actor=actor))
+        try:
+            async with asyncio.timeout(patience.total_seconds()):
+                return await handle.result()
+        except TimeoutError:
+            with contextlib.suppress(RPCError, WorkflowQueryFailedError):
+                return await handle.query("progress", result_type=EraseStatus, rpc_timeout=QUERY_TIMEOUT)
+            return None
+        except WorkflowFailureError as error:
+            raise _refusal(error) from None
+        except RPCError as error:
+            raise _unavailable(error) from None
+
+    async def _start_erasure(self, task: EraseTask) -> WorkflowHandle[object, EraseStatus]:
+        try:
+            return await self._client.start_workflow(
+                NameOf.ERASE,
+                task,
+                id=erase_workflow_id(task.line_id),
+                task_queue=ORDERS_QUEUE,
+                result_type=EraseStatus,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                # The ledger knows what is done already.
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                static_summary="forget whose line it was",
+                priority=BULK,
+            )
+        except RPCError as error:
+            raise _unavailable(error) from None
+
+    async def waits_for(self, workflow_id: str) -> tuple[PendingStep, ...]:
+        """What a running workflow's activities wait for, by their ids; nothing when Temporal does not know it."""
+        try:
+            found = await self._client.get_workflow_handle(workflow_id).describe()
+        except RPCError:
+            return ()
+        return tuple(
+            PendingStep(
+                step=step.activity_id,
+                attempts=step.attempt,
+                last_error=step.last_failure.application_failure_info.type or None,
+            )
+            for step in found.raw_description.pending_activities
+        )
 
     async def retry_now(
         self, workflow_id: str, *, actor: str = "cli", patience: timedelta = GRACE

@@ -118,6 +118,32 @@ class LineEnded(TwinlineError):
     """The line's time is over, so there is nothing on its hosts to be changed."""
 
 
+class LineServed(TwinlineError):
+    """The line has a grant that is not over, so nothing of it may be erased."""
+
+
+class OrdersRunning(TwinlineError):
+    """Orders for the line are not done yet, so nothing of it may be erased."""
+
+    retryable = True
+
+
+class LineErased(TwinlineError):
+    """Whose the line was, and what it was called, was erased; `line_id` is what is left, where it is known."""
+
+    category = Category.NOT_FOUND
+
+    def __init__(
+        self,
+        message: str = "this line was erased, with everything that was known about its customer",
+        *,
+        hint: str = "Its orders can't be repeated; order a purchase for a new line.",
+        line_id: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.line_id = line_id
+
+
 class Unavailable(TwinlineError):
     """Something that twinline needs (Temporal, the ledger) does not answer now."""
 
@@ -150,6 +176,9 @@ ORDER_ERRORS: dict[str, type[TwinlineError]] = {
         OrderConflict,
         LineClosed,
         LineEnded,
+        LineServed,
+        OrdersRunning,
+        LineErased,
         Unavailable,
         Misconfigured,
     )

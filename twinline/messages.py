@@ -212,7 +212,17 @@ def term_workflow_id(line_id: str, grant_id: str) -> str:
 
 def block_end_workflow_id(order: BlockOrder) -> str:
     """The workflow id of a block's own end."""
-    return f"until/{order_workflow_id(order)}"
+    return until_workflow_id(order_workflow_id(order))
+
+
+def until_workflow_id(block: str) -> str:
+    """The workflow id of a block's own end, from that of its order."""
+    return f"until/{block}"
+
+
+def erase_workflow_id(line_id: str) -> str:
+    """The workflow id of a line's erasure."""
+    return f"erase/{line_id}"
 
 
 # --- what the ledger tells a workflow ---------------------------------------------------------------
@@ -654,6 +664,47 @@ class Reconciled(Message):
     error: str | None = None
 
 
+# --- erasure ----------------------------------------------------------------------------------------
+
+
+class EraseTask(Message):
+    """Forget whose this line was; nothing in it tells."""
+
+    line_id: str
+    actor: CallerName = "cli"
+
+
+class ErasureStep(Message):
+    """For the ledger: a step of an erasure, with the time at which it is taken."""
+
+    task: EraseTask
+    at: AwareDatetime
+
+
+class EraseBegun(Message):
+    """The hosts that must be seen to hold nothing of the line: all that it was ever on."""
+
+    hosts: tuple[str, ...]
+
+
+class HostToEmpty(Message):
+    """Which host is to be seen to hold nothing of which line."""
+
+    host: str
+    line_id: str
+
+
+class EraseStatus(Message):
+    """Answer of an erasure's `progress` query, and its result."""
+
+    line: str
+    done: bool
+    hosts: tuple[str, ...]
+    """The hosts that the line was on."""
+    empty: tuple[str, ...]
+    """Those of them that were seen to hold nothing of it."""
+
+
 class NameOf:
     """Names by which Temporal knows workflows and activities; nothing else may spell them."""
 
@@ -668,6 +719,7 @@ class NameOf:
     TERM = "Term"
     BLOCK_END = "BlockEnd"
     RECONCILE = "Reconcile"
+    ERASE = "Erase"
 
     UPDATE_RETRY = "retry_now"
     UPDATE_ABANDON = "abandon_half"
@@ -693,3 +745,7 @@ class NameOf:
     RECONCILE_HOST = "reconcile_host"
     STORE_MAIL = "store_mail"
     HAND_OVER_MAIL = "hand_over_mail"
+    BEGIN_ERASURE = "begin_erasure"
+    PROVE_EMPTY = "prove_empty"
+    FORGET_HISTORIES = "forget_histories"
+    ERASE_LINE = "erase_line"

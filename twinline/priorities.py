@@ -16,7 +16,7 @@ _ORDINARY: Final = 3
 _BULK: Final = 5
 
 BULK: Final = Priority(priority_key=_BULK)
-"""Of what nobody waits for: Reconcile, and reminders."""
+"""Of what nobody waits for: Reconcile, reminders, and forgetting."""
 
 _OF_KIND: Final = {
     # Abuse goes on until a block is proven, and a customer who was let in again waits at the receiver.

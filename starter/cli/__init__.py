@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from starter.cli import codec, drift, hosts, keys, orders, shown, world
+from starter.cli import codec, drift, erase, hosts, keys, orders, shown, world
 
 app = typer.Typer(
     name="twinline",
@@ -30,6 +30,7 @@ hosts.register(app)
 drift.register(app)
 keys.register(app)
 codec.register(app)
+erase.register(app)
 world.register(app)
 
 

@@ -33,6 +33,7 @@ _SENTENCES: Final = {
     "ReloadFailed": "the daemon could not be told to reload",
     "NotProven": "written and reloaded, but the daemon does not show the change",
     "RecordConflict": "the accounts file holds a record of this username that twinline did not write",
+    "TracesLeft": "a file on the host still names the line that is to be forgotten",
 }
 
 _OTHERS: Final = {

@@ -38,9 +38,9 @@ async def test_an_accepted_order_is_synced_to_the_disk_before_anybody_hears_of_i
         connection = await tx.session.connection()
         settings = {
             name: (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys")
+            for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
         }
-    assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
 
 
 async def test_a_path_with_the_signs_of_a_url_is_taken_as_it_is(tmp_path: Path, keys: KeyRing) -> None:

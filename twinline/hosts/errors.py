@@ -16,7 +16,8 @@
     ├── StatusTrouble      the daemon's own pages do not answer or refuse us
     ├── ReloadFailed       the reload could not be triggered
     ├── NotProven          written and reloaded, but the daemon does not show it: stop and ask
-    └── RecordConflict     a record of that name on the host is not ours: stop and ask
+    ├── RecordConflict     a record of that name on the host is not ours: stop and ask
+    └── TracesLeft         a file on the host still names a line that is to be forgotten: stop and ask
 
 All of them can be repaired without us, so retrying helps; `attention` says that a person has to look first,
 `of_one_line` that the host itself is well and only the lines that failed are the matter.
@@ -162,6 +163,14 @@ class RecordConflict(HostError):
     attention = True
     of_one_line = True
     hint = "remove or rename the foreign record on the host, then retry the order"
+
+
+class TracesLeft(HostError):
+    """The accounts file, or one in state_dir, still holds name or password of a line that is to be forgotten."""
+
+    attention = True
+    of_one_line = True
+    hint = "take that record or copy out of the file on the host; twinline takes out only what it wrote itself"
 
 
 def kinds(base: type[HostError] = HostError) -> Iterator[type[HostError]]:

@@ -1119,6 +1119,22 @@ class Helper:
             os.close(lock)
         return {}
 
+    def traces(self, request: Json) -> Json:
+        """Which files hold one of these words, as a whole word: the accounts file, and everything of ours.
+
+        A batch that is not settled counts as one: what it holds is encoded, and goes when it is completed.
+        """
+        words = b"|".join(re.escape(word.encode("utf-8")) for word in request["words"])
+        pattern = re.compile(rb"(?<![0-9A-Za-z])(?:" + words + rb")(?![0-9A-Za-z])")
+        lock = self.locked()
+        try:
+            ours = [self.path(name) for name in sorted(os.listdir(self.folder))]
+            found = [path for path in [self.accounts, self.other_name(), *ours] if file_holds(path, pattern)]
+            found += [path for path in self.journal.paths if (load(path) or {"ops": []})["ops"]]
+            return {"found": [os.path.basename(path) for path in found]}
+        finally:
+            os.close(lock)
+
     def inspect(self, request: Json) -> Json:
         """Facts about the file, its folder and this account; with `around`, about everything beside them too."""
         info = self.look_at_file()
@@ -1135,6 +1151,18 @@ class Helper:
             "clock": time.time(),
             "utc_offset": time.localtime().tm_gmtoff,
         }
+
+
+def file_holds(path: str, pattern: "re.Pattern[bytes]") -> bool:
+    """Whether something stands in a file; not in one that is not there."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode) and pattern.search(read_all(fd)) is not None
+    finally:
+        os.close(fd)
 
 
 def checked_pid(pid: int) -> int:
@@ -1437,7 +1465,7 @@ def written_facts(journal: List[str], info: os.stat_result) -> Json:
     return {"ago": now - max(settled) / 1e9, "changed": now - changed / 1e9 if later else None}
 
 
-REQUESTS = ("read", "apply", "replace", "probe", "scan", "values", "recall", "remember", "inspect", "hello")
+REQUESTS = ("read", "apply", "replace", "probe", "scan", "values", "recall", "remember", "traces", "inspect", "hello")
 
 
 def answer_to(

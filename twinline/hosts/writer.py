@@ -26,6 +26,7 @@ from twinline.hosts.errors import (
     NotProven,
     RecordConflict,
     StatusTrouble,
+    TracesLeft,
     named,
 )
 from twinline.hosts.image import Image, Plan
@@ -55,6 +56,14 @@ class _Asked:
     answer: "asyncio.Future[Look]"
 
 
+@dataclass(frozen=True)
+class _Leaving:
+    """A line of which the host must hold nothing any more, and who wants to know that."""
+
+    half: Half
+    answer: "asyncio.Future[None]"
+
+
 class HostWriter:
     """The only writer of one host in this process."""
 
@@ -72,6 +81,7 @@ class HostWriter:
         """Whether a person may have changed the file since it was pictured."""
         self._waiters = Waiters()
         self._asked: list[_Asked] = []
+        self._leaving: list[_Leaving] = []
         self._lost: set[str] = set()
         """Lines that the daemon serves and the file has lost: they go along with the next batch, before its reload."""
         self._others: frozenset[str] | None = None
@@ -122,6 +132,19 @@ class HostWriter:
             outcomes[line_id] = outcome if isinstance(outcome, HostError) else None
         return outcomes
 
+    async def vacate(self, half: Half) -> None:
+        """See that the host holds nothing of a line that must be absent: neither the daemon, nor any file of ours.
+
+        Raises TracesLeft, or the HostError in the way.
+        """
+        if (error := (await self.restore([half.line_id]))[half.line_id]) is not None:
+            raise error
+        self._scrub.add(half.username)
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._leaving.append(_Leaving(half, answer))
+        self._wake()
+        await answer
+
     async def look(self, closely: Sequence[Half] = ()) -> Look:
         """See between two batches how file and daemon stand, some lines closely; raises the HostError in the way."""
         answer: asyncio.Future[Look] = asyncio.get_running_loop().create_future()
@@ -150,9 +173,10 @@ class HostWriter:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._waiters.cancel()
-        for asked in self._asked:
+        for asked in (*self._asked, *self._leaving):
             asked.answer.cancel()
         self._asked.clear()
+        self._leaving.clear()
         await self._drop_helper()
 
     # -- the loop
@@ -163,7 +187,7 @@ class HostWriter:
             self._task = asyncio.create_task(self._work(), name=f"writer {self.host}")
 
     async def _work(self) -> None:
-        while self._waiters or self._asked or self._scrub:
+        while self._waiters or self._asked or self._scrub or self._leaving:
             try:
                 await self._round()
             except Exception as error:  # noqa: BLE001 - whatever keeps the ledger away: nobody may wait for ever
@@ -184,6 +208,8 @@ class HostWriter:
                 await self._batch()
             elif not self._waiters and self._scrub:
                 await self._tidy()
+            if self._leaving and not self._scrub:
+                await self._look_for_traces()
         except HostError as error:
             await self._drop_helper()
             told = await self._told_apart(error)
@@ -321,8 +347,23 @@ class HostWriter:
             if not asked.answer.done():
                 asked.answer.set_result(Look(bytes(image.data), listed, loaded))
 
+    async def _look_for_traces(self) -> None:
+        """Tell all who wait for it whether anything of their line is left."""
+        helper = await self._connected()
+        for leaving in tuple(self._leaving):
+            words = [leaving.half.username, leaving.half.password]
+            found: list[str] = (await helper.ask("traces", {"words": words}))["found"]
+            self._leaving.remove(leaving)
+            if leaving.answer.done():
+                continue
+            if found:
+                leaving.answer.set_exception(TracesLeft(f"the line still stands in {', '.join(found)}"))
+            else:
+                leaving.answer.set_result(None)
+
     def _refuse_questions(self, error: Exception) -> None:
-        asked, self._asked = self._asked, []
+        asked: list[_Asked | _Leaving] = [*self._asked, *self._leaving]
+        self._asked, self._leaving = [], []
         for one in asked:
             if not one.answer.done():
                 one.answer.set_exception(error)

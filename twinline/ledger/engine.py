@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from twinline.errors import Misconfigured
+from twinline.errors import Misconfigured, Unavailable
 from twinline.keys import KeyRing
 from twinline.ledger.faults import DRIVER_ERRORS, translated
 from twinline.ledger.migrations import upgrade
@@ -66,6 +66,20 @@ class Ledger:
         with _translating():
             async with self._turn, self._writer.begin() as connection:
                 await connection.run_sync(upgrade)
+
+    async def forget_deleted(self) -> None:
+        """See that what was deleted or written over stands in no file of the ledger any more; raises Unavailable.
+
+        SQLite keeps older pages in its write-ahead log until that begins anew.
+        """
+        with _translating():
+            async with self._turn, self._engine.connect() as connection:
+                began_anew = await connection.run_sync(_begin_log_anew)
+        if not began_anew:
+            raise Unavailable(
+                "somebody reads the ledger, so that its write-ahead log can't begin anew",
+                hint="Nothing to do: it is tried again.",
+            )
 
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[WriteTx]:
@@ -159,10 +173,23 @@ def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         # An order that was accepted, and a fencing token that was given out, must outlive a power cut. NORMAL
         # would sync at checkpoints only and could forget the last of them.
         "synchronous = FULL",
+        # What is deleted or written over must not go on standing in free space of the file.
+        "secure_delete = ON",
         "foreign_keys = ON",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _begin_log_anew(connection: Connection) -> bool:
+    if connection.dialect.name != "sqlite":
+        return True
+    # Past SQLAlchemy, which would begin a transaction, in which this can't be done.
+    cursor = connection.connection.cursor()
+    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    busy, _, _ = cursor.fetchall()[0]
+    cursor.close()
+    return not busy
 
 
 def _let_go(connection: DBAPIConnection, _: ConnectionPoolEntry, __: BaseException | None) -> None:

@@ -144,11 +144,15 @@ async def host_progress(tx: ReadTx, host: str, line_ids: Sequence[str]) -> dict[
 async def _half(tx: WriteTx, line_id: str, host: str) -> models.Half:
     half = await tx.session.get(models.Half, (line_id, host), with_for_update=True)
     if half is None:
-        raise UnknownLine(
-            f'line {line_id} has no half on host "{host}"',
-            hint="Was the ledger restored from an older backup? Repeat the order.",
-        )
+        raise _no_half(line_id, host)
     return half
+
+
+def _no_half(line_id: str, host: str) -> UnknownLine:
+    return UnknownLine(
+        f'line {line_id} has no half on host "{host}"',
+        hint="Was the ledger restored from an older backup? Repeat the order.",
+    )
 
 
 async def line_progress(tx: ReadTx, line_id: str) -> tuple[HalfProgress, ...]:
@@ -196,6 +200,14 @@ async def held_on(tx: ReadTx, host: str) -> tuple[Held, ...]:
         Held(half=_batch_half(tx, line, half), behind=half.wanted > half.proven)
         for line, half in await tx.session.exec(query.order_by(models.Line.username))
     )
+
+
+async def held_half(tx: ReadTx, line_id: str, host: str) -> BatchHalf:
+    """What this host must hold of one line; raises UnknownLine, KeyRingError."""
+    found = await _lines_on(tx, host, [line_id])
+    if not found:
+        raise _no_half(line_id, host)
+    return _batch_half(tx, *found[0])
 
 
 async def absent_usernames(tx: ReadTx, host: str, usernames: Sequence[str]) -> frozenset[str]:

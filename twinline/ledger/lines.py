@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import AwareDatetime, SecretStr
 from sqlmodel import col, select
 
-from twinline.errors import UnknownLine
+from twinline.errors import LineErased, UnknownLine
 from twinline.keys import KeyRing
 from twinline.ledger import models, rules
 from twinline.ledger.rules import Desired, LineState
@@ -121,14 +121,27 @@ def block_info(block: models.Block) -> BlockInfo:
 
 
 async def line_by_username(tx: ReadTx, username: str) -> LineRows:
-    """Load a line by its name, locked when `tx` writes; raises UnknownLine."""
+    """Load a line by its name, locked when `tx` writes; raises UnknownLine, LineErased."""
     query = select(models.Line).where(models.Line.username_casefold == username.casefold())
     line = (await tx.session.exec(query.with_for_update() if isinstance(tx, WriteTx) else query)).one_or_none()
+    if line is None and (erased := await erased_line(tx, username)) is not None:
+        raise LineErased(line_id=erased)
     if line is None:
         raise UnknownLine(
             f'there is no line "{username}"', hint="Check the spelling; `twinline line list` shows all lines."
         )
     return (await lines_with_rows(tx, [line]))[0]
+
+
+def name_hash(keys: KeyRing, username: str) -> str:
+    """What is kept of an erased line's name, so that no other line ever gets it; no name looks like it."""
+    return f"~{keys.mac('username', username.casefold()).hex()[:19]}"
+
+
+async def erased_line(tx: ReadTx, username: str) -> str | None:
+    """The id of the line that had this name until it was erased."""
+    query = select(models.Line.id).where(models.Line.username_casefold == name_hash(tx.keys, username))
+    return (await tx.session.exec(query)).one_or_none()
 
 
 async def line_by_id(tx: ReadTx, line_id: str) -> LineRows:

@@ -71,6 +71,8 @@ class Line(Row, table=True):
     ends_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     created_at: datetime = Field(sa_type=UtcDateTime)
     closed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    erased_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """Since when the row is a tombstone: names, secrets and hashes of the person are gone, see `erasure`."""
 
 
 class Trial(Row, table=True):

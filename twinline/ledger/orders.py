@@ -13,13 +13,24 @@ from twinline.errors import (
     InvalidOrder,
     LineClosed,
     LineEnded,
+    LineErased,
     OrderConflict,
     TrialAlreadyUsed,
     UnknownBlock,
     UnknownOrder,
 )
 from twinline.ledger import models, moves, rules
-from twinline.ledger.lines import LineRows, Snapshot, line_by_id, line_by_username, listed, note, seal, settle
+from twinline.ledger.lines import (
+    LineRows,
+    Snapshot,
+    erased_line,
+    line_by_id,
+    line_by_username,
+    listed,
+    note,
+    seal,
+    settle,
+)
 from twinline.ledger.placement import place, room_on
 from twinline.ledger.tx import WriteTx
 from twinline.ledger.types import utc
@@ -246,6 +257,8 @@ async def _repeated(tx: WriteTx, filing: _Filing) -> Recorded | None:
     earlier = (await tx.session.exec(query)).one_or_none()
     if earlier is None:
         return None
+    if not earlier.fingerprint:
+        raise LineErased(line_id=earlier.line_id)
     if not hmac.compare_digest(earlier.fingerprint, filing.fingerprint):
         raise OrderConflict(
             f'the order id "{_own_id(filing.order)}" of caller "{filing.order.caller}" was used before for '
@@ -269,8 +282,11 @@ async def _new_line(tx: WriteTx, filing: _Filing, *, email: str, region: str, pe
     pair = await place(tx, region)
     hosts: tuple[tuple[str, Protocol], ...] = ((pair.multics, "multics"), (pair.oscam, "oscam"))
     line_id = rules.new_id(tx.random)
-    # One chance in 10**14 that it is taken: then the table refuses it, and the order is tried again.
+    # One chance in 10**14 that it is taken: then the table refuses it, and the order is tried again. Only the hash of
+    # a name that was erased stands there.
     username = rules.new_username(tx.random)
+    while await erased_line(tx, username) is not None:
+        username = rules.new_username(tx.random)
     password = rules.new_password(tx.random)
     line = models.Line(
         id=line_id,

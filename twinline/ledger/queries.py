@@ -116,8 +116,9 @@ async def line_view(tx: ReadTx, username: str) -> LineView:
 
 
 async def list_lines(tx: ReadTx, wanted: LineFilter, *, cursor: str | None = None, limit: int = 100) -> LinePage:
-    """List lines by name, at most `limit` of them, from behind `cursor` on."""
-    query = select(models.Line).order_by(models.Line.username).limit(limit + 1)
+    """List lines by name, at most `limit` of them, from behind `cursor` on; erased ones have no name any more."""
+    query = select(models.Line).where(col(models.Line.erased_at).is_(None)).order_by(models.Line.username)
+    query = query.limit(limit + 1)
     if wanted.region is not None:
         query = query.join(models.Pair).where(models.Pair.region == wanted.region)
     if wanted.pair is not None:

@@ -51,9 +51,9 @@ async def _reseal_table(ledger: Ledger, table: type[SealedRow], name: str, colum
 
 
 def _reseal_row(tx: WriteTx, row: models.Line | models.Mail, table: str, columns: Sequence[str]) -> bool:
-    old = {
-        column: sealed for column in columns if key_of(sealed := getattr(row, f"{column}_sealed")) != tx.keys.primary
-    }
+    # What was erased is empty: there is nothing to seal.
+    sealed_columns = {column: sealed for column in columns if (sealed := getattr(row, f"{column}_sealed"))}
+    old = {column: sealed for column, sealed in sealed_columns.items() if key_of(sealed) != tx.keys.primary}
     for column, sealed in old.items():
         plain = unseal(tx.keys, table, row.id, column, sealed)
         setattr(row, f"{column}_sealed", seal(tx.keys, table, row.id, column, plain))

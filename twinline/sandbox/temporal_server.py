@@ -16,6 +16,8 @@ DYNAMIC_CONFIG: Final = {
     "history.transferProcessorMaxPollRPS": "2000",
     "history.timerProcessorMaxTimeShift": '"10ms"',
     "history.workflowIdReuseMinimalInterval": '"0s"',
+    # A history that is to be deleted waits until these have noted how far they are, by default every half minute.
+    "history.transferProcessorUpdateAckInterval": '"1s"',
     "matching.numTaskqueueReadPartitions": "1",
     "matching.numTaskqueueWritePartitions": "1",
     "matching.enableFairness": "true",
@@ -33,11 +35,12 @@ class TemporalServer:
         """`codec_endpoint` is where the web interface has payloads opened; without one it shows them sealed."""
         self._folder = folder
         self._port, self._ui_port, self._http_port = free_port(), free_port(), free_port()
+        self._metrics_port = free_port()
         arguments = [
             *("--db-filename", str(folder / "temporal.db"), "--log-level", "error"),
             *("--ip", HOST, "--port", str(self._port), "--http-port", str(self._http_port)),
             *("--ui-ip", HOST, "--ui-port", str(self._ui_port), "--ui-disable-news-fetch"),
-            *("--metrics-port", str(free_port())),
+            *("--metrics-port", str(self._metrics_port)),
         ]
         if codec_endpoint is not None:
             arguments += ["--ui-codec-endpoint", codec_endpoint]
@@ -63,6 +66,11 @@ class TemporalServer:
     def ui_url(self) -> str:
         """Temporal's web interface."""
         return f"http://{HOST}:{self._ui_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """What Temporal counts, in Prometheus' format."""
+        return f"http://{HOST}:{self._metrics_port}/metrics"
 
     @property
     def pid(self) -> int | None:

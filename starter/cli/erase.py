@@ -1,0 +1,41 @@
+"""`twinline erase`: forgets a customer."""
+
+from typing import Annotated
+
+import typer
+
+from starter.cli import options
+from starter.cli.running import confirm, perform
+
+STOPPED = "Stopped waiting. What has begun goes on without us; the same command again tells how far it is."
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(erase)
+
+
+def erase(
+    who: Annotated[
+        str, typer.Argument(metavar="USERNAME|EMAIL", help="One line, or a customer with all lines of his address.")
+    ],
+    *,
+    yes: options.Yes = False,
+    caller: options.Caller = "cli",
+    timeout: options.Timeout = None,
+    no_wait: options.NoWait = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Forget a customer for good: whatever tells whose a line was, and what it was called.
+
+    Only of lines that are over: `twinline close` ends one. Each of its hosts is first seen to hold nothing of it; one
+    that is down is waited for. The same command again is always safe. Where copies may be left: docs/erasure.md.
+
+    Example: twinline erase jane@example.org --yes
+    """
+    confirm(f"Forget {who} for good? Nobody can bring it back.", yes=yes)
+    from starter.cli.erased import erase  # noqa: PLC0415 - Temporal's SDK would make help slow
+    from starter.cli.placing import Waiting  # noqa: PLC0415
+
+    work = erase(who, Waiting(timeout, no_wait), caller=caller, as_json=as_json)
+    perform(work, as_json=as_json, stopped=STOPPED)

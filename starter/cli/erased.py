@@ -1,0 +1,141 @@
+"""Has a customer's lines erased and tells how far that is."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+from pydantic import ValidationError
+
+from starter.cli.context import CONNECT_PATIENCE, Context
+from starter.cli.explain import meaning
+from starter.cli.placing import Waiting
+from starter.cli.render import Exit, out, show_json
+from starter.client import Twinline
+from twinline.errors import InvalidOrder
+from twinline.ledger import Ledger
+from twinline.ledger.erasure import OfPerson, line_named, lines_of_person, refuse_unready
+from twinline.mail import AddressError, normalise_person, parse_address
+from twinline.messages import EraseTask, Message, erase_workflow_id
+
+
+class HostLeft(Message):
+    """A host that was not seen to hold nothing of the line yet, and what keeps it."""
+
+    host: str
+    attempts: int
+    last_error: str | None
+
+
+class Erasure(Message):
+    """How far the erasure of one line is; `line` is its id, which is all that stays."""
+
+    line: str
+    done: bool
+    hosts: tuple[str, ...]
+    left: tuple[HostLeft, ...]
+    workflow_id: str
+
+
+class Erasures(Message):
+    """What `erase --json` prints."""
+
+    lines: tuple[Erasure, ...]
+
+
+async def erase(who: str, waiting: Waiting, *, caller: str, as_json: bool) -> int:
+    """Have the lines erased that are meant, and show how far that is; raises TwinlineError."""
+    _check(caller)
+    context = Context.load()
+    patience = waiting.patience(context.settings.grace)
+    async with context.ledger() as ledger:
+        found = await _find(ledger, who)
+        async with ledger.read() as tx:
+            # All or none: who is refused must not find half of it done.
+            for line in found:
+                if not line.erased:
+                    await refuse_unready(tx, line.line_id)
+    todo = [line for line in found if not line.erased]
+    done = [_done(line.line_id, ()) for line in found if line.erased]
+    if todo:
+        twinline = Twinline(await context.temporal(patience=CONNECT_PATIENCE))
+        done += await asyncio.gather(*(_erase(twinline, line.line_id, caller, patience) for line in todo))
+    _show(done, again=not todo, as_json=as_json)
+    return Exit.DONE if all(one.done for one in done) else Exit.GOING_ON
+
+
+def _check(caller: str) -> None:
+    try:
+        EraseTask(line_id="", actor=caller)
+    except ValidationError:
+        raise InvalidOrder("--caller is not a name", hint="1 to 32 of a-z, 0-9, dot, hyphen and underscore.") from None
+
+
+async def _find(ledger: Ledger, who: str) -> Sequence[OfPerson]:
+    if "@" not in who:
+        async with ledger.read() as tx:
+            return [await line_named(tx, who)]
+    try:
+        person = normalise_person(parse_address(who))
+    except AddressError as error:
+        raise InvalidOrder(str(error), hint="Give a username, or one plain mail address.") from None
+    async with ledger.read() as tx:
+        return await lines_of_person(tx, person)
+
+
+async def _erase(twinline: Twinline, line_id: str, caller: str, patience: timedelta) -> Erasure:
+    status = await twinline.erase(line_id, actor=caller, patience=patience)
+    hosts = () if status is None else status.hosts
+    if status is not None and status.done:
+        return _done(line_id, hosts)
+    workflow_id = erase_workflow_id(line_id)
+    tried = {step.step: step for step in await twinline.waits_for(workflow_id)}
+    left = [host for host in hosts if status is not None and host not in status.empty]
+    return Erasure(
+        line=line_id,
+        done=False,
+        hosts=hosts,
+        left=tuple(
+            HostLeft(host=host, attempts=tried[host].attempts, last_error=tried[host].last_error)
+            if host in tried
+            else HostLeft(host=host, attempts=0, last_error=None)
+            for host in left
+        ),
+        workflow_id=workflow_id,
+    )
+
+
+def _done(line_id: str, hosts: tuple[str, ...]) -> Erasure:
+    return Erasure(line=line_id, done=True, hosts=hosts, left=(), workflow_id=erase_workflow_id(line_id))
+
+
+def _show(done: Sequence[Erasure], *, again: bool, as_json: bool) -> None:
+    if as_json:
+        show_json(Erasures(lines=tuple(done)))
+        return
+    for one in done:
+        for sentence in _sentences(one, again=again):
+            out().print(sentence, soft_wrap=True)
+
+
+def _sentences(one: Erasure, *, again: bool) -> Sequence[str]:
+    if again:
+        return [f"Line {one.line} was erased before."]
+    if one.done:
+        return [f"Line {one.line} is erased: {_listed(one.hosts)} hold nothing of it, and its histories are deleted."]
+    if not one.hosts:
+        return ["No worker has taken it up yet; it goes on by itself once `twinline worker` runs."]
+    if not one.left:
+        return [f"Line {one.line} is being erased: no host holds it; its histories are being deleted."]
+    return [
+        f"Line {one.line} is being erased, and waits until {_listed([left.host for left in one.left])} "
+        f"{'is' if len(one.left) == 1 else 'are'} seen to hold nothing of it.",
+        *(
+            f"  {left.host}: {meaning(left.last_error).sentence}; {meaning(left.last_error).hint}"
+            for left in one.left
+            if left.last_error is not None
+        ),
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(names)

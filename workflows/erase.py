@@ -1,0 +1,81 @@
+"""An erasure: nothing of a line and its customer is left where twinline can reach it, once no host holds the line.
+
+Durable, because a host may be down for days, and forgetting must not depend on somebody who remembers it.
+"""
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from workflows.halves import ATTEMPT_TIMEOUT, FIRST_PAUSE, HEARTBEAT_TIMEOUT, LONG_CAP
+from workflows.ledger import in_ledger
+
+with workflow.unsafe.imports_passed_through():
+    from twinline.messages import (
+        EraseBegun,
+        EraseStatus,
+        EraseTask,
+        ErasureStep,
+        HostToEmpty,
+        NameOf,
+        host_queue,
+    )
+    from twinline.search_attributes import HOSTS, LINE_ID
+
+RETRY = RetryPolicy(initial_interval=FIRST_PAUSE, maximum_interval=LONG_CAP)
+FORGET_TIMEOUT = timedelta(minutes=10)
+
+
+@workflow.defn(name=NameOf.ERASE)
+class Erase:
+    """One line from the question whether it may be erased to its tombstone; every step may be taken twice."""
+
+    def __init__(self) -> None:
+        self._status: EraseStatus | None = None
+
+    @workflow.query
+    def progress(self) -> EraseStatus | None:
+        """Which hosts were seen to hold nothing of the line; None before it was taken up."""
+        return self._status
+
+    @workflow.run
+    async def run(self, task: EraseTask) -> EraseStatus:
+        """Hosts first, then histories, and the ledger last: it alone knows where the rest is."""
+        begun = await in_ledger(NameOf.BEGIN_ERASURE, self._step(task), EraseBegun, summary="take no further orders")
+        self._status = EraseStatus(line=task.line_id, done=False, hosts=begun.hosts, empty=())
+        found_by = [LINE_ID.value_set(task.line_id), HOSTS.value_set(begun.hosts)]
+        workflow.upsert_search_attributes(found_by)  # pyright: ignore[reportUnknownMemberType] - the SDK's own
+        await asyncio.gather(*(self._empty(task.line_id, host) for host in begun.hosts))
+        await workflow.execute_activity(
+            NameOf.FORGET_HISTORIES,
+            task.line_id,
+            start_to_close_timeout=FORGET_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=RETRY,
+            summary="delete the histories of its orders",
+        )
+        await in_ledger(NameOf.ERASE_LINE, self._step(task), type(None), summary="forget whose line it was")
+        self._status = self._status.model_copy(update={"done": True})
+        return self._status
+
+    async def _empty(self, line_id: str, host: str) -> None:
+        # Temporal's own retries: an outage of weeks adds nothing to the history.
+        await workflow.execute_activity(
+            NameOf.PROVE_EMPTY,
+            HostToEmpty(host=host, line_id=line_id),
+            activity_id=host,
+            task_queue=host_queue(host),
+            start_to_close_timeout=ATTEMPT_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=RETRY,
+            summary=f"{host}: see that nothing of the line is left",
+        )
+        if self._status is not None:
+            empty = tuple(sorted((*self._status.empty, host)))
+            self._status = self._status.model_copy(update={"empty": empty})
+
+    @staticmethod
+    def _step(task: EraseTask) -> ErasureStep:
+        return ErasureStep(task=task, at=workflow.now())
