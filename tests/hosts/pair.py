@@ -11,6 +11,7 @@ import os
 import re
 import resource
 import shutil
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -246,6 +247,14 @@ class Place:
         self.inode = accounts.stat().st_ino
 
 
+class LedgerAmongHosts(LedgerOfHosts):
+    """The ledger, whose time runs ahead as a life wants it, and the hosts' clocks with it."""
+
+    async def now(self) -> float:
+        """What the hosts' clocks show, in POSIX seconds."""
+        return time.time()
+
+
 class Pair:
     """Both hosts of a pair, their ledger, and the customers."""
 
@@ -275,7 +284,7 @@ class Pair:
             lab = await stack.enter_async_context(run_lab(protocol, folder / protocol, sshd, ledger=MemoryLedger()))
             wire = await stack.enter_async_context(wire_to(sshd.port))
             host = through(lab.host, wire=wire, known_hosts=folder / f"{protocol}.known_hosts")
-            of_hosts = LedgerOfHosts(ledger, clock=lambda: desk.now)
+            of_hosts = LedgerAmongHosts(ledger, clock=lambda: desk.now)
             place = Place(lab, sshd, wire, host, Foreign.at_first(protocol), of_hosts)
             place.inode = lab.accounts.stat().st_ino
             place.add_writer()
