@@ -68,7 +68,15 @@ class Findings:
 
 def tables(found: Findings) -> list[Table]:
     """Every table, in the order of the page."""
-    return [_targets(found), _latency(found), _sizes(found), _many(found), _at_once(found), _file(found)]
+    return [
+        _targets(found),
+        _latency(found),
+        _sizes(found),
+        _many(found),
+        _everywhere(found),
+        _at_once(found),
+        _file(found),
+    ]
 
 
 def _targets(found: Findings) -> Table:
@@ -193,6 +201,32 @@ def _many(found: Findings) -> Table:
         "Until all of them stand in the file; ms. The last column but one is a change's share of the longest.",
         ("", *(f"{number:,}" for number in found.counts), "ms each", "n"),
         tuple(row(design) for design in designs),
+    )
+
+
+def _everywhere(found: Findings) -> Table:
+    places = [(delay, records) for delay in found.delays for records in found.records]
+
+    def medians(design: Design, number: int) -> list[str]:
+        samples = [
+            found.grid.sample(design, found.cell(delay=delay, records=records, count=number))
+            for delay, records in places
+        ]
+        return ["" if sample is None else f"{sample.median * 1000:,.0f}" for sample in samples]
+
+    rows = [
+        (NAMES[design], f"{number:,}", *shown)
+        for design in _present(found)
+        if design != "ours, OSCam"
+        for number in found.counts
+        if any(shown := medians(design, number))
+    ]
+    return Table(
+        "Every latency, size and number of changes",
+        "Medians in ms, by latency one way and records in the file (in thousands, K). What stands in no table above "
+        "was measured three times for us and once for the others.",
+        ("", "changes", *(f"{delay} ms, {records / 1000:g}K" for delay, records in places)),
+        tuple(rows),
     )
 
 

@@ -31,6 +31,7 @@ HOSTS_TITLES = (
     "One change, 20 records, by latency",
     "One change at 1 ms, by size of the file",
     "Many changes in one go, 20 records, 1 ms",
+    "Every latency, size and number of changes",
     "10 changes that wait at the same moment",
     "What happens to the file, 20 records, 1 ms",
 )
