@@ -5,6 +5,7 @@ It needs no worker, SSH or database; a storefront can import it.
 
 import asyncio
 import contextlib
+import uuid
 from datetime import timedelta
 
 from temporalio.client import (
@@ -29,6 +30,7 @@ from twinline.messages import (
     EraseStatus,
     EraseTask,
     HalfReceipt,
+    HalfState,
     HalvesStatus,
     Message,
     NameOf,
@@ -46,6 +48,7 @@ from twinline.summaries import details_of, summary_of
 QUERY_TIMEOUT = timedelta(seconds=3)
 ACCEPTED_WITHIN = timedelta(seconds=5)
 """How long a worker may take to take up a request before it counts as away."""
+UPDATE_TRIES = 5
 
 _WORKFLOWS = {
     OrderKind.TRIAL: NameOf.TRIAL,
@@ -180,23 +183,37 @@ class Twinline:
         self, workflow_id: str, update: str, asked: RetryNow | AbandonHalf, patience: timedelta
     ) -> tuple[HalfReceipt, ...] | None:
         handle = self._client.get_workflow_handle(workflow_id)
-        try:
-            # Accepted means that a worker has taken it; from then on it happens, whether somebody waits or not.
-            async with asyncio.timeout(max(patience, ACCEPTED_WITHIN).total_seconds()):
-                accepted = await handle.start_update(  # pyright: ignore[reportUnknownMemberType] - the SDK's own
-                    update, asked, wait_for_stage=WorkflowUpdateStage.ACCEPTED, result_type=HalvesStatus
-                )
-        except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
-            raise _no_worker() from None
-        except WorkflowUpdateFailedError as error:
-            raise _refusal(error) from None
-        except RPCError as error:
-            raise _unanswered(error) from None
-        return await self._answer(accepted, patience)
+        # One id for all tries: what was taken once is not taken again.
+        update_id = str(uuid.uuid4())
+        for tries_left in reversed(range(UPDATE_TRIES)):
+            try:
+                # Accepted means that a worker has taken it; from then on it happens, whether somebody waits or not.
+                async with asyncio.timeout(max(patience, ACCEPTED_WITHIN).total_seconds()):
+                    accepted = await handle.start_update(  # pyright: ignore[reportUnknownMemberType] - the SDK's own
+                        update,
+                        asked,
+                        id=update_id,
+                        wait_for_stage=WorkflowUpdateStage.ACCEPTED,
+                        result_type=HalvesStatus,
+                    )
+            except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
+                raise _no_worker() from None
+            except WorkflowUpdateFailedError as error:
+                raise _refusal(error) from None
+            except RPCError as error:
+                # Dropped with a workflow task that failed, as one does when something else comes at the same moment.
+                if error.status is RPCStatusCode.FAILED_PRECONDITION and tries_left:
+                    continue
+                ended = await self._ended(error, workflow_id)
+                if isinstance(asked, AbandonHalf) and _gave_up(ended, asked.host):
+                    # It was what the workflow waited for, and its end came before the answer.
+                    return ended
+                raise _unanswered(error) from None
+            return await self._answer(accepted, patience)
+        raise _no_worker()
 
-    @staticmethod
     async def _answer(
-        accepted: WorkflowUpdateHandle[HalvesStatus], patience: timedelta
+        self, accepted: WorkflowUpdateHandle[HalvesStatus], patience: timedelta
     ) -> tuple[HalfReceipt, ...] | None:
         try:
             async with asyncio.timeout(patience.total_seconds()):
@@ -206,7 +223,17 @@ class Twinline:
         except WorkflowUpdateFailedError as error:
             raise _refusal(error) from None
         except RPCError as error:
+            ended = await self._ended(error, accepted.workflow_id)
+            if ended is not None:
+                return ended
             raise _unanswered(error) from None
+
+    async def _ended(self, error: RPCError, workflow_id: str) -> tuple[HalfReceipt, ...] | None:
+        """The halves with which an order ended, if it is its end that an update was not answered for."""
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            return None
+        status = await self.progress(workflow_id)
+        return status.receipt.halves if status is not None and status.done and status.receipt is not None else None
 
     async def _start(self, order: Order) -> _Handle:
         workflow_id = order_workflow_id(order)
@@ -268,6 +295,10 @@ def _refusal(error: WorkflowFailureError | WorkflowUpdateFailedError) -> Twinlin
         )
     hint = str(cause.details[0]) if cause.details else ""
     return ORDER_ERRORS[cause.type](cause.message, hint=hint)
+
+
+def _gave_up(halves: tuple[HalfReceipt, ...] | None, host: str) -> bool:
+    return any(half.host == host and half.state is HalfState.ABANDONED for half in halves or ())
 
 
 def _unanswered(error: RPCError) -> TwinlineError:

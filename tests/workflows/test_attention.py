@@ -3,11 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import pytest_asyncio
-from temporalio.client import WorkflowHandle
+from temporalio.client import (
+    Client,
+    Interceptor,
+    OutboundInterceptor,
+    StartWorkflowUpdateInput,
+    WorkflowHandle,
+    WorkflowUpdateHandle,
+)
+from temporalio.service import RPCError, RPCStatusCode
 
+from starter.client import Twinline
 from tests.workflows.house import HOSTS, House, text_of
 from tests.workflows.test_orders import order_id, trial
 from twinline.errors import NothingToRetry, UnknownHalf, UnknownOrder
@@ -285,3 +295,62 @@ async def test_the_end_of_a_line_waits_for_a_person_too_and_goes_on_when_asked(h
     assert [half.state for half in halves] == [HalfState.REMOVED, HalfState.REMOVED]
     await end.result()
     assert house.serves(receipt.username) == (False, False)
+
+
+class Unlucky(Interceptor):
+    """Lets the first update of a workflow come to nothing, or happen and its answer be lost with the workflow's end."""
+
+    def __init__(self, status: RPCStatusCode, ended: WorkflowHandle[Any, Any] | None = None) -> None:
+        self.status: RPCStatusCode | None = status
+        self.ended = ended
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        return _Losing(next, self)
+
+
+class _Losing(OutboundInterceptor):
+    def __init__(self, following: OutboundInterceptor, unlucky: Unlucky) -> None:
+        super().__init__(following)
+        self._unlucky = unlucky
+
+    async def start_workflow_update(self, input: StartWorkflowUpdateInput) -> WorkflowUpdateHandle[Any]:
+        status, self._unlucky.status = self._unlucky.status, None
+        if status is None:
+            return await super().start_workflow_update(input)
+        if self._unlucky.ended is not None:
+            await super().start_workflow_update(input)
+            await self._unlucky.ended.result()
+        raise RPCError("as a server says it now and then", status, b"")
+
+
+def unlucky(house: House, interceptor: Unlucky) -> Twinline:
+    config = house.client.config()
+    config["interceptors"] = [interceptor]
+    return Twinline(Client(**config))
+
+
+async def test_a_half_is_given_up_although_the_first_try_fell_to_a_race(real_house: House) -> None:
+    order, _ = await stuck_trial(real_house)
+    twinline = unlucky(real_house, Unlucky(RPCStatusCode.FAILED_PRECONDITION))
+
+    halves = await twinline.abandon_half(order_workflow_id(order), host=OSCAM, reason="fire", patience=SOON)
+
+    assert halves is not None
+    assert [half.state for half in halves] == [HalfState.APPLIED, HalfState.ABANDONED]
+    await real_house.order(order)
+
+
+async def test_a_half_whose_end_was_the_order_s_end_is_told_as_given_up(real_house: House) -> None:
+    order, _ = await stuck_trial(real_house)
+    handle = real_house.client.get_workflow_handle(order_workflow_id(order))
+    twinline = unlucky(real_house, Unlucky(RPCStatusCode.NOT_FOUND, ended=handle))
+
+    halves = await twinline.abandon_half(handle.id, host=OSCAM, reason="fire", patience=SOON)
+
+    assert halves is not None
+    assert [half.state for half in halves] == [HalfState.APPLIED, HalfState.ABANDONED]
+    # Of any other half there is nothing to be told but that the order has ended.
+    with pytest.raises(UnknownOrder):
+        await twinline.abandon_half(handle.id, host=MULTICS, reason="fire", patience=SOON)
+    with pytest.raises(UnknownOrder):
+        await twinline.retry_now(handle.id, patience=SOON)
