@@ -156,3 +156,31 @@ def test_an_end_in_a_repeated_last_hour_of_a_day_is_given_the_next_day(zone: str
     first, second = back - timedelta(minutes=30), back + timedelta(minutes=30)
     assert first.astimezone(ZoneInfo(zone)).date() == second.astimezone(ZoneInfo(zone)).date()
     assert end_day(first, ZoneInfo(zone)) < end_day(second, ZoneInfo(zone))
+
+
+NIGHTS: Final = (
+    # As in design.md: west and east of Greenwich, and as far east as a day can be.
+    ("Etc/GMT+8", "2026-11-30"),
+    ("Etc/GMT-3", "2026-11-30"),
+    ("Etc/GMT-14", "2026-12-31"),
+    ("America/Los_Angeles", "2026-03-08"),
+    ("America/Los_Angeles", "2026-11-01"),
+    ("Europe/Berlin", "2026-03-29"),
+    ("Europe/Berlin", "2026-10-25"),
+    ("Europe/Helsinki", "2026-10-25"),
+)
+OF_THE_DAY: Final = ("00:00:00", "00:59:59", "01:30:00", "02:00:00", "02:30:00", "03:00:00", "23:00:00", "23:59:59")
+
+
+@pytest.mark.parametrize(("zone", "day"), NIGHTS)
+@pytest.mark.parametrize("wall", OF_THE_DAY)
+@pytest.mark.parametrize("fold", [0, 1])
+def test_no_back_stop_is_early_or_more_than_a_day_late(zone: str, day: str, wall: str, fold: int) -> None:
+    end = datetime.fromisoformat(f"{day}T{wall}").replace(tzinfo=ZoneInfo(zone), fold=fold).astimezone(UTC)
+    hour, last_day = end_hour(end, ZoneInfo(zone)), end_day(end, ZoneInfo(zone))
+    assert not ever_before(hour, end, zone)
+    assert any(reached(hour, end + late * STEP, zone) for late in range(24 + 1))
+    with c_zone(zone):
+        account = oscam_parser.Account(expires=oscam_parser.end_of_day(last_day))
+    assert not account.expired((end - timedelta(seconds=1)).timestamp())
+    assert account.expired((end + timedelta(hours=25)).timestamp())
