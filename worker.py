@@ -13,6 +13,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.clocks import WorkerClock
 from activities.erase import EmptyHostActivities, ErasureActivities
 from activities.host import HostActivities
 from activities.host_ledger import LedgerOfHosts
@@ -102,13 +103,14 @@ def build_workers(
         max_heartbeat_throttle_interval=HEARTBEATS_AT_MOST,
         graceful_shutdown_timeout=graceful,
     )
+    clock = WorkerClock(ledger)
     hosts = [
         Worker(
             client,
             task_queue=host_queue(writer.host),
             activities=[
                 *HostActivities(writer).all(),
-                *ReconcileActivities(writer, LedgerOfHosts(ledger)).all(),
+                *ReconcileActivities(writer, LedgerOfHosts(ledger), clock).all(),
                 *EmptyHostActivities(writer, LedgerOfHosts(ledger)).all(),
             ],
             max_concurrent_activities=SLOTS_PER_HOST,

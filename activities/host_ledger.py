@@ -81,7 +81,7 @@ class LedgerOfHosts:
 
     async def now(self) -> float:
         """What the ledger's clock shows, in POSIX seconds."""
-        return self._clock().timestamp()
+        return (await self._ledger.now()).timestamp()
 
     async def note_clock(self, host: str, *, right: bool) -> None:
         """Remember that the host's clock is too far from the ledger's, or that it is right again."""

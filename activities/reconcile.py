@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from temporalio import activity
 
+from activities.clocks import WorkerClock
 from activities.errors import translated
 from activities.heartbeat import heartbeats
 from activities.host import unless_shut_down
@@ -24,7 +25,7 @@ from twinline.messages import DriftedLine, HostReconciled, NameOf, ReconcileTask
 log = logging.getLogger(__name__)
 
 SWEPT_AT_ONCE: Final = 100
-"""Grants that one transaction ends: orders wait for it."""
+"""Grants that are looked up together."""
 CLOSELY_AT_ONCE: Final = 200
 """Lines that a Reconcile which nobody asked for looks at closely; all get their turn."""
 SHOWN: Final = 1_000
@@ -47,9 +48,11 @@ class SweepActivities:
         count = 0
         with translated():
             while True:
-                async with self._ledger.write() as tx:
+                async with self._ledger.read() as tx:
                     found = await terms.overdue(tx, sweep.host, now=sweep.at, limit=SWEPT_AT_ONCE)
-                    for term in found:
+                for term in found:
+                    # A line each: who locks several waits for them in another order than somebody else.
+                    async with self._ledger.write() as tx:
                         await terms.end_grant(tx, term, now=sweep.at, who="reconcile")
                 count += len(found)
                 if len(found) < SWEPT_AT_ONCE:
@@ -59,9 +62,10 @@ class SweepActivities:
 class ReconcileActivities:
     """Compares one host with the ledger and brings it in step, through its one writer."""
 
-    def __init__(self, writer: HostWriter, ledger: LedgerOfHosts) -> None:
+    def __init__(self, writer: HostWriter, ledger: LedgerOfHosts, clock: WorkerClock) -> None:
         self._writer = writer
         self._ledger = ledger
+        self._clock = clock
         self._last_looked_at = ""
         """The last of the names that were looked at closely; the next ones have their turn next time."""
 
@@ -74,6 +78,7 @@ class ReconcileActivities:
         """Drive on what is behind, then write again what differs, at the revision that it has."""
         accepting = self._writer.accepting_losses() if task.accept_loss else contextlib.nullcontext()
         with translated():
+            await self._clock.look(activity.info().started_time)
             async with heartbeats():
                 with accepting:
                     return await unless_shut_down(self._reconcile(task))

@@ -15,6 +15,7 @@ from benchmarks.closes import watching
 from benchmarks.contenders import UnwatchedMultiCS
 from benchmarks.figures import Sample
 from benchmarks.grid import REST_SECONDS
+from tests.ledger.stores import SqliteStore
 from tests.ledger.support import Desk, Pairing
 from tests.support.sshd import Sshd
 from twinline.hosts.factory import helper_for
@@ -94,7 +95,7 @@ async def in_ledger(
     await migrate(url)
     ledger = await Ledger.open(url, keys=keys)
     stack.push_async_callback(ledger.close)
-    desk = Desk(ledger=ledger, keys=keys, path=folder / "ledger.db")
+    desk = Desk(ledger=ledger, keys=keys, store=SqliteStore(folder / "ledger.db"))
     await desk.sync(Pairing(name="eu1"))
     writer = writer_of(accounts, sshd, port, folder / "door", LedgerOfHosts(ledger))
     stack.push_async_callback(writer.close)

@@ -10,7 +10,6 @@ from random import Random
 from typing import Final
 
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.host_ledger import LedgerOfHosts
 from benchmarks.arena import CALLER, connected, good
@@ -21,6 +20,7 @@ from starter.client import Twinline
 from twinline.hosts.factory import writer_for
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger
+from twinline.ledger.database import Database
 from twinline.ledger.setup import sync_inventory
 from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.mail import SmtpTarget
@@ -46,10 +46,10 @@ class Counts:
 class CountedLedger(Ledger):
     """The ledger, counting."""
 
-    def __init__(self, engine: AsyncEngine, *, keys: KeyRing, random: Random) -> None:
-        super().__init__(engine, keys=keys, random=random)
+    def __init__(self, database: Database, *, keys: KeyRing, random: Random) -> None:
+        super().__init__(database, keys=keys, random=random)
         self.counts = Counts()
-        event.listen(engine.sync_engine, "before_cursor_execute", self._asked)
+        event.listen(database.writer.sync_engine, "before_cursor_execute", self._asked)
 
     def _asked(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
         if not statement.startswith(_NOT_COUNTED):

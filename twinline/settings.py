@@ -34,7 +34,10 @@ class Settings(BaseSettings):
 
     inventory: Path = Field(description="the path of the inventory, a TOML file")
     database_url: SecretStr = Field(
-        description="the address of the ledger, such as sqlite:////var/lib/twinline/ledger.db (four slashes)"
+        description=(
+            "the address of the ledger: sqlite:////var/lib/twinline/ledger.db (four slashes), or "
+            "postgresql://user:password@host/database"
+        )
     )
     smtp_url: SecretStr = Field(
         description="the mail server: smtp://user:password@host:port, smtps://… or, on loopback only, smtp+plain://…"

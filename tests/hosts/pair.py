@@ -28,6 +28,7 @@ from tests.hosts.hands import Damage, Foreign, damaged
 from tests.hosts.helper_process import apply_request, image_in
 from tests.hosts.judge import Kind, kind_of
 from tests.hosts.lab import Lab, MemoryLedger, run_lab
+from tests.ledger.stores import SqliteStore
 from tests.ledger.support import Desk, Pairing
 from tests.support.sshd import Sshd
 from twinline.hosts.errors import Fenced, HostError, LedgerSetBack
@@ -276,7 +277,7 @@ class Pair:
         path = Path(shutil.copy(blank, folder / "ledger.db"))
         ledger = await Ledger.open(f"sqlite:///{path}", keys=keys)
         stack.push_async_callback(ledger.close)
-        desk = Desk(ledger=ledger, keys=keys, path=path, now=datetime.now(UTC))
+        desk = Desk(ledger=ledger, keys=keys, store=SqliteStore(path), now=datetime.now(UTC))
         await desk.sync(Pairing(name="eu1"))
         protocols: tuple[Protocol, ...] = ("multics", "oscam")
         places: list[Place] = []

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from sqlmodel import SQLModel, col, delete, select, update
 
+from tests.ledger.stores import SqliteStore, Store
 from twinline.inventory import Inventory
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger, halves, models, moves, orders, setup, terms
@@ -130,9 +131,15 @@ class Desk:
 
     ledger: Ledger
     keys: KeyRing
-    path: Path
+    store: Store
     now: datetime = START
     _count: int = field(default=0)
+
+    @property
+    def path(self) -> Path:
+        """The file of a ledger on SQLite."""
+        assert isinstance(self.store, SqliteStore)
+        return self.store.path
 
     def ref(self) -> str:
         """An order id that was not used yet."""
@@ -296,9 +303,8 @@ class Desk:
             return list(await tx.session.exec(select(table)))
 
     def raw(self) -> bytes:
-        """What a thief of the files would have: the database with its write-ahead log."""
-        companions = [self.path, self.path.with_name(self.path.name + "-wal")]
-        return b"".join(file.read_bytes() for file in companions if file.exists())
+        """What a thief of the files would have."""
+        return self.store.raw()
 
 
 def proof_of(half: halves.BatchHalf) -> halves.ProvenHalf:

@@ -20,7 +20,7 @@ async def workers(desk: Desk, keys: KeyRing) -> AsyncIterator[list[Ledger]]:
     async with AsyncExitStack() as stack:
         ledgers: list[Ledger] = []
         for _ in range(4):
-            ledger = await Ledger.open(f"sqlite:///{desk.path}", keys=keys)
+            ledger = await Ledger.open(desk.store.url, keys=keys)
             stack.push_async_callback(ledger.close)
             ledgers.append(ledger)
         yield ledgers

@@ -33,8 +33,8 @@ async def test_the_database_and_its_companions_are_ours_alone(tmp_path: Path, ke
     assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
 
 
-async def test_an_accepted_order_is_synced_to_the_disk_before_anybody_hears_of_it(desk: Desk) -> None:
-    async with desk.ledger.write() as tx:
+async def test_an_accepted_order_is_synced_to_the_disk_before_anybody_hears_of_it(sqlite_desk: Desk) -> None:
+    async with sqlite_desk.ledger.write() as tx:
         connection = await tx.session.connection()
         settings = {
             name: (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
@@ -57,7 +57,9 @@ async def test_a_path_with_the_signs_of_a_url_is_taken_as_it_is(tmp_path: Path, 
         "no url",
         "sqlite://",
         "sqlite:///:memory:",
-        "postgresql+psycopg://twinline:hunter2@db.example.com/twinline",
+        "mysql://twinline:hunter2@db.example.com/twinline",
+        "postgresql+psycopg2://twinline:hunter2@db.example.com/twinline",
+        "postgresql://twinline:hunter2@db.example.com",
     ],
 )
 async def test_a_url_that_names_no_file_is_refused_without_being_shown(url: str, keys: KeyRing) -> None:
@@ -88,9 +90,11 @@ async def test_a_ledger_that_was_not_migrated_says_so(tmp_path: Path, keys: KeyR
         await ledger.close()
 
 
-async def test_a_locked_ledger_is_unavailable_for_writers_until_it_is_free_again(desk: Desk, keys: KeyRing) -> None:
-    impatient = await Ledger.open(f"sqlite:///{desk.path}", keys=keys, patience=0.01)
-    other = sqlite3.connect(desk.path, isolation_level=None)
+async def test_a_locked_ledger_is_unavailable_for_writers_until_it_is_free_again(
+    sqlite_desk: Desk, keys: KeyRing
+) -> None:
+    impatient = await Ledger.open(f"sqlite:///{sqlite_desk.path}", keys=keys, patience=0.01)
+    other = sqlite3.connect(sqlite_desk.path, isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable, match="locked") as refusal:
@@ -107,14 +111,14 @@ async def test_a_locked_ledger_is_unavailable_for_writers_until_it_is_free_again
         await impatient.close()
 
 
-async def test_a_damaged_ledger_is_unavailable(desk: Desk, keys: KeyRing) -> None:
-    await desk.trial()
-    await desk.ledger.close()
-    content = bytearray(desk.path.read_bytes())
+async def test_a_damaged_ledger_is_unavailable(sqlite_desk: Desk, keys: KeyRing) -> None:
+    await sqlite_desk.trial()
+    await sqlite_desk.ledger.close()
+    content = bytearray(sqlite_desk.path.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
-    desk.path.write_bytes(content)
+    sqlite_desk.path.write_bytes(content)
     with pytest.raises(Unavailable, match="damaged"):
-        await Ledger.open(f"sqlite:///{desk.path}", keys=keys)
+        await Ledger.open(f"sqlite:///{sqlite_desk.path}", keys=keys)
 
 
 async def test_nothing_of_a_block_that_raises_stays(desk: Desk) -> None:
@@ -168,7 +172,7 @@ async def test_moments_come_back_in_utc_to_the_microsecond(desk: Desk) -> None:
 async def test_whoever_is_cancelled_in_the_middle_of_a_transaction_leaves_no_lock_behind(
     desk: Desk, keys: KeyRing
 ) -> None:
-    ledger = await Ledger.open(f"sqlite:///{desk.path}", keys=keys, patience=1)
+    ledger = await Ledger.open(desk.store.url, keys=keys, patience=1)
     other = replace(desk, ledger=ledger)
     await other.trial()
     gone: list[asyncio.Task[object]] = []

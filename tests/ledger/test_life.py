@@ -1,12 +1,10 @@
 """Random lives of lines against a model that knows no database: whatever the order of events, the invariants hold."""
 
 import asyncio
-import shutil
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
-from pathlib import Path
 from random import Random
 from typing import TypeVar
 
@@ -16,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlmodel import col, select
 
+from tests.ledger.stores import Shelf, SqliteShelf, Store
 from tests.ledger.support import DAY, HOUR, Desk, Pairing
 from twinline.errors import LineClosed, LineEnded, MoveRunning, OrderConflict, TrialAlreadyUsed, UnknownBlock
 from twinline.keys import KeyRing
@@ -91,14 +90,13 @@ class ModelLine:
 class LivesOfLines(RuleBasedStateMachine):
     """Orders, ends, batches and failures in any order; the model says what must come of each."""
 
-    def __init__(self, blank: Path, folder: Path, keys: KeyRing) -> None:
+    def __init__(self, store: Store, keys: KeyRing) -> None:
         super().__init__()
-        path = Path(shutil.copy(blank, folder / "ledger.db"))
         self.loop = asyncio.new_event_loop()
         # Ids decide ties, so they must come out the same when hypothesis repeats a life.
         random = Random(1)  # noqa: S311 - nothing here is a real secret
-        ledger = self.run(Ledger.open(f"sqlite:///{path}", keys=keys, random=random))
-        self.desk = Desk(ledger=ledger, keys=keys, path=path)
+        ledger = self.run(Ledger.open(store.url, keys=keys, random=random))
+        self.desk = Desk(ledger=ledger, keys=keys, store=store)
         self.run(self.desk.sync(Pairing(name="eu1"), Pairing(name="us1", region="us")))
         self.refs: Iterator[int] = count()
         self.lines: dict[str, ModelLine] = {}
@@ -435,10 +433,10 @@ class LivesOfLines(RuleBasedStateMachine):
             assert person.encode() not in raw
 
 
-def live(lives: int, blank: Path, keys: KeyRing, folders: pytest.TempPathFactory) -> None:
+def live(lives: int, shelf: Shelf, keys: KeyRing) -> None:
     class WithFixtures(LivesOfLines):
         def __init__(self) -> None:
-            super().__init__(blank, folders.mktemp("life"), keys)
+            super().__init__(shelf.new(), keys)
 
     run_state_machine_as_test(
         WithFixtures,
@@ -454,11 +452,11 @@ def live(lives: int, blank: Path, keys: KeyRing, folders: pytest.TempPathFactory
     )
 
 
-def test_lives_of_lines(blank: Path, keys: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> None:
-    live(10, blank, keys, tmp_path_factory)
+def test_lives_of_lines(shelf: Shelf, keys: KeyRing) -> None:
+    live(10 if isinstance(shelf, SqliteShelf) else 4, shelf, keys)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_many_lives_of_lines(blank: Path, keys: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> None:
-    live(1000, blank, keys, tmp_path_factory)
+def test_many_lives_of_lines(shelf: Shelf, keys: KeyRing) -> None:
+    live(1000 if isinstance(shelf, SqliteShelf) else 300, shelf, keys)

@@ -36,7 +36,7 @@ async def test_migrating_again_changes_nothing(desk: Desk) -> None:
     recorded = await desk.trial()
     before = await desk.view(recorded.username)
     await desk.ledger.migrate()
-    await migrate(f"sqlite:///{desk.path}")
+    await migrate(desk.store.url)
     assert await desk.view(recorded.username) == before
 
 

@@ -1,13 +1,13 @@
 """After a rotation the new key alone opens the ledger."""
 
 import json
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.ledger.stores import Shelf
 from tests.ledger.support import Desk, Pairing
 from twinline.keys import KeyRing, KeyRingError, key_of
 from twinline.ledger import Ledger, mails, models
@@ -23,12 +23,12 @@ def ring_file(tmp_path: Path) -> Path:
 
 
 @pytest_asyncio.fixture
-async def old_desk(blank: Path, tmp_path: Path, ring_file: Path) -> AsyncIterator[Desk]:
+async def old_desk(shelf: Shelf, ring_file: Path) -> AsyncIterator[Desk]:
     """A ledger with two lines and a mail, sealed with the first key."""
     keys = KeyRing.load(ring_file)
-    path = Path(shutil.copy(blank, tmp_path / "ledger.db"))
-    ledger = await Ledger.open(f"sqlite:///{path}", keys=keys)
-    desk = Desk(ledger=ledger, keys=keys, path=path)
+    store = shelf.new()
+    ledger = await Ledger.open(store.url, keys=keys)
+    desk = Desk(ledger=ledger, keys=keys, store=store)
     await desk.sync(Pairing(name="eu1"))
     recorded = await desk.trial()
     await desk.purchase("bob@example.com")
@@ -54,7 +54,7 @@ async def test_everything_is_sealed_again_with_the_new_key_and_says_the_same(old
     lines = await old_desk.rows(models.Line)
     passwords = {line.username: await old_desk.password(line.username) for line in lines}
     KeyRing.rotate(ring_file)
-    url = f"sqlite:///{old_desk.path}"
+    url = old_desk.store.url
     rotated = await Ledger.open(url, keys=KeyRing.load(ring_file))
     assert await reseal(rotated) == Resealed(rows=3, changed=3)
     assert await reseal(rotated) == Resealed(rows=3, changed=0)
@@ -73,7 +73,7 @@ async def test_everything_is_sealed_again_with_the_new_key_and_says_the_same(old
 async def test_a_ledger_that_was_open_over_the_rotation_goes_on_and_seals_with_the_new_key(
     old_desk: Desk, ring_file: Path
 ) -> None:
-    rotated = await Ledger.open(f"sqlite:///{old_desk.path}", keys=KeyRing.rotate(ring_file))
+    rotated = await Ledger.open(old_desk.store.url, keys=KeyRing.rotate(ring_file))
     await reseal(rotated)
     await rotated.close()
     (first, _) = await old_desk.rows(models.Line)
@@ -86,7 +86,7 @@ async def test_a_ledger_that_was_open_over_the_rotation_goes_on_and_seals_with_t
 async def test_a_row_that_no_key_opens_stops_the_sealing_and_loses_nothing(old_desk: Desk, ring_file: Path) -> None:
     KeyRing.rotate(ring_file)
     before = await old_desk.rows(models.Line)
-    ledger = await Ledger.open(f"sqlite:///{old_desk.path}", keys=only_the_newest(ring_file))
+    ledger = await Ledger.open(old_desk.store.url, keys=only_the_newest(ring_file))
     with pytest.raises(KeyRingError, match='"k1"'):
         await reseal(ledger)
     await ledger.close()

@@ -13,6 +13,7 @@ from temporalio.client import Client
 
 from starter.client import Twinline
 from tests.cli.conftest import Cli
+from tests.ledger.stores import SqliteStore
 from tests.ledger.support import Desk
 from tests.support.world import FAST
 from twinline.codec import data_converter
@@ -87,6 +88,6 @@ async def house(folder: Path) -> AsyncIterator[House]:
         keys = KeyRing.load(Path(world.env["TWINLINE_KEYS"]))
         ledger = await Ledger.open(world.env["TWINLINE_DATABASE_URL"], keys=keys)
         client = await Client.connect(world.temporal.address, data_converter=data_converter(keys))
-        desk = Desk(ledger=ledger, keys=keys, path=world.folder / "ledger.db", now=datetime.now(UTC))
+        desk = Desk(ledger=ledger, keys=keys, store=SqliteStore(world.folder / "ledger.db"), now=datetime.now(UTC))
         yield House(world, desk, client, Twinline(client), Cli(world.env))
         await ledger.close()

@@ -20,7 +20,7 @@ from twinline.ledger import guard, models
 from twinline.ledger.fences import FenceToken, fence_row
 from twinline.ledger.lines import held_by, line_by_id, mark_of, note, password_of
 from twinline.ledger.rules import LineState
-from twinline.ledger.tx import ReadTx, WriteTx
+from twinline.ledger.tx import LOCKED, ReadTx, WriteTx
 from twinline.ledger.types import chunks, error_code, utc
 from twinline.messages import HalfProven, HalfReceipt, HalfState, Message, Protocol
 
@@ -141,8 +141,8 @@ async def host_progress(tx: ReadTx, host: str, line_ids: Sequence[str]) -> dict[
     return found
 
 
-async def _half(tx: WriteTx, line_id: str, host: str) -> models.Half:
-    half = await tx.session.get(models.Half, (line_id, host), with_for_update=True)
+async def _half(tx: WriteTx, line_id: str, host: str, *, lock: bool = True) -> models.Half:
+    half = await tx.session.get(models.Half, (line_id, host), with_for_update=LOCKED if lock else None)
     if half is None:
         raise _no_half(line_id, host)
     return half
@@ -304,8 +304,9 @@ async def close_batch(
     if token != FenceToken(epoch=fence.epoch, n=fence.n):
         raise StaleToken(f'host "{host}" has a batch later than {token.epoch}/{token.n}')
     proofs = {proof.line_id: proof for proof in results}
-    for line_ids in chunks(list(proofs)):
+    for line_ids in chunks(sorted(proofs)):
         query = select(models.Half).where(models.Half.host == host, col(models.Half.line_id).in_(line_ids))
+        query = query.order_by(models.Half.line_id).with_for_update(key_share=True)
         for half in await tx.session.exec(query):
             _prove(half, proofs[half.line_id], now=utc(now))
     through = update(models.Host).where(col(models.Host.name) == host)
@@ -343,6 +344,7 @@ async def report_failure(
     gets through; `host_asks` that a person has to look at it. Raises ValueError when `code` is more than a code.
     """
     code = error_code(code)
+    await fence_row(tx, host)
     half = models.Half
     for ids in chunks(line_ids):
         await tx.session.exec(
@@ -359,7 +361,7 @@ async def report_failure(
             )
         )
     if host_down:
-        row = await tx.session.get_one(models.Host, host, with_for_update=True)
+        row = await tx.session.get_one(models.Host, host, with_for_update=LOCKED)
         row.down_since = row.down_since or utc(now)
         row.attention = code if host_asks else None
 
@@ -374,7 +376,7 @@ async def note_host(tx: WriteTx, host: str, *, code: str, wrong: bool, now: date
 
     Until then new lines go elsewhere. Raises ValueError when `code` is more than a code.
     """
-    row = await tx.session.get_one(models.Host, host, with_for_update=True)
+    row = await tx.session.get_one(models.Host, host, with_for_update=LOCKED)
     if wrong:
         row.down_since = row.down_since or utc(now)
         row.attention = error_code(code)
@@ -390,6 +392,7 @@ async def stop_half(
     `next_look` is when it may be tried again without being asked for. Raises ValueError when `code` is more than
     a code.
     """
+    await fence_row(tx, host)
     half = models.Half
     await tx.session.exec(
         update(half)
@@ -405,6 +408,8 @@ async def ask_again(tx: WriteTx, line_id: str, host: str, *, now: datetime, due_
     With one that is due all that wait on this host go along: one reload serves them all, and a host gets no more of
     them for many lines than for one. Raises UnknownLine.
     """
+    await _half(tx, line_id, host, lock=False)
+    await fence_row(tx, host)
     half = await _half(tx, line_id, host)
     due = half.next_attempt is not None and half.next_attempt <= utc(now)
     if half.attention is not None and due_only and not due:

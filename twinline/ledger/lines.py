@@ -11,7 +11,7 @@ from twinline.errors import LineErased, UnknownLine
 from twinline.keys import KeyRing
 from twinline.ledger import models, rules
 from twinline.ledger.rules import Desired, LineState
-from twinline.ledger.tx import ReadTx, WriteTx
+from twinline.ledger.tx import LOCKED, ReadTx, WriteTx
 from twinline.messages import BlockInfo, HalfRef, HalfState, Message, Plan
 
 
@@ -123,7 +123,8 @@ def block_info(block: models.Block) -> BlockInfo:
 async def line_by_username(tx: ReadTx, username: str) -> LineRows:
     """Load a line by its name, locked when `tx` writes; raises UnknownLine, LineErased."""
     query = select(models.Line).where(models.Line.username_casefold == username.casefold())
-    line = (await tx.session.exec(query.with_for_update() if isinstance(tx, WriteTx) else query)).one_or_none()
+    locked = query.with_for_update(key_share=True) if isinstance(tx, WriteTx) else query
+    line = (await tx.session.exec(locked)).one_or_none()
     if line is None and (erased := await erased_line(tx, username)) is not None:
         raise LineErased(line_id=erased)
     if line is None:
@@ -155,7 +156,7 @@ async def recipient_of(tx: ReadTx, line_id: str) -> SecretStr:
 
 
 async def _line(tx: ReadTx, line_id: str) -> models.Line:
-    line = await tx.session.get(models.Line, line_id, with_for_update=isinstance(tx, WriteTx))
+    line = await tx.session.get(models.Line, line_id, with_for_update=LOCKED if isinstance(tx, WriteTx) else None)
     if line is None:
         raise UnknownLine(
             f"there is no line with the id {line_id}",
@@ -165,11 +166,17 @@ async def _line(tx: ReadTx, line_id: str) -> models.Line:
 
 
 async def lines_with_rows(tx: ReadTx, lines: Sequence[models.Line]) -> list[LineRows]:
-    """Add their grants, blocks and halves to lines that were loaded together (a page of them, not all)."""
+    """Add their grants, blocks and halves to lines that were loaded together (a page of them, not all).
+
+    What belongs to a line alone its lock protects; halves are locked too when `tx` writes, for writers of hosts
+    change them without a look at the line.
+    """
     ids = [line.id for line in lines]
     grants = select(models.Grant).where(col(models.Grant.line_id).in_(ids))
     blocks = select(models.Block).where(col(models.Block.line_id).in_(ids))
     halves = select(models.Half).where(col(models.Half.line_id).in_(ids))
+    if isinstance(tx, WriteTx):
+        halves = halves.with_for_update(key_share=True)
     loaded = {line.id: LineRows(line=line, grants=[], blocks=[], halves=[]) for line in lines}
     for grant in await tx.session.exec(grants.order_by(col(models.Grant.ends_at))):
         loaded[grant.line_id].grants.append(grant)

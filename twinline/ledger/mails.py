@@ -12,7 +12,7 @@ from twinline.ledger import models, rules
 from twinline.ledger.halves import HalfProgress, progress_of
 from twinline.ledger.lines import block_info, email_of, line_by_id, password_of, recipient_of, seal, unseal
 from twinline.ledger.rules import LineState
-from twinline.ledger.tx import ReadTx, WriteTx
+from twinline.ledger.tx import LOCKED, ReadTx, WriteTx
 from twinline.ledger.types import error_code, utc
 from twinline.messages import BlockInfo, HalfState, MailKind, MailState, MailStored, Plan
 
@@ -88,6 +88,7 @@ async def store_mail(
     tx: WriteTx, line_id: str, *, kind: MailKind, ref: str, message_id: str, body: bytes, now: datetime
 ) -> MailStored:
     """Keep a message before it is handed over; the first writer wins, and everybody gets what it stored."""
+    await tx.alone("mail", line_id, kind, ref)
     mail = await _find(tx, line_id, kind, ref)
     if mail is None:
         mail_id = rules.new_id(tx.random)
@@ -144,7 +145,7 @@ async def _find(tx: ReadTx, line_id: str, kind: MailKind, ref: str) -> models.Ma
 
 
 async def _get(tx: ReadTx, mail_id: str) -> models.Mail:
-    mail = await tx.session.get(models.Mail, mail_id, with_for_update=isinstance(tx, WriteTx))
+    mail = await tx.session.get(models.Mail, mail_id, with_for_update=LOCKED if isinstance(tx, WriteTx) else None)
     if mail is None:
         raise UnknownOrder(
             f"there is no message with the id {mail_id}", hint="Messages are deleted 30 days after they were stored."

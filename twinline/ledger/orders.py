@@ -32,7 +32,7 @@ from twinline.ledger.lines import (
     settle,
 )
 from twinline.ledger.placement import place, room_on
-from twinline.ledger.tx import WriteTx
+from twinline.ledger.tx import LOCKED, WriteTx
 from twinline.ledger.types import utc
 from twinline.messages import (
     TRIAL_LENGTH,
@@ -64,6 +64,7 @@ async def record_trial(tx: WriteTx, order: TrialOrder, *, person: str, now: date
     if (repeated := await _repeated(tx, filing)) is not None:
         return repeated
     person_hash = tx.keys.mac("person", person)
+    await tx.alone("person", person_hash.hex())
     if await tx.session.get(models.Trial, person_hash) is not None:
         raise TrialAlreadyUsed(
             "this person had a trial before", hint="A person gets one trial; order a purchase instead."
@@ -209,7 +210,7 @@ async def record_close(tx: WriteTx, order: CloseOrder, *, now: datetime, workflo
 
 async def settle_order(tx: WriteTx, outcome: OrderOutcome, *, now: datetime) -> None:
     """Keep the receipt of a finished order; the first one stays. Raises UnknownOrder."""
-    order = await tx.session.get(models.Order, outcome.order_id, with_for_update=True)
+    order = await tx.session.get(models.Order, outcome.order_id, with_for_update=LOCKED)
     if order is None:
         raise UnknownOrder(
             f"there is no order with the id {outcome.order_id}",
@@ -253,6 +254,7 @@ def _filing(tx: WriteTx, order: Order, *, now: datetime, workflow_id: str) -> _F
 
 
 async def _repeated(tx: WriteTx, filing: _Filing) -> Recorded | None:
+    await tx.alone("order", filing.identity)
     query = select(models.Order).where(models.Order.identity == filing.identity)
     earlier = (await tx.session.exec(query)).one_or_none()
     if earlier is None:

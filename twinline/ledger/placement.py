@@ -8,7 +8,7 @@ from twinline.errors import PairFull, RegionFull, UnknownPair, UnknownRegion
 from twinline.ledger import models
 from twinline.ledger.lines import listed
 from twinline.ledger.rules import PairLoad, pick_pair
-from twinline.ledger.tx import WriteTx
+from twinline.ledger.tx import LOCKED, WriteTx
 
 
 async def place(tx: WriteTx, region: str) -> models.Pair:
@@ -18,8 +18,8 @@ async def place(tx: WriteTx, region: str) -> models.Pair:
     until the old one is broken. The pairs stay locked until the
     transaction ends, so two orders can't both take the last place.
     """
-    query = select(models.Pair).where(models.Pair.region == region).with_for_update()
-    pairs = {pair.name: pair for pair in await tx.session.exec(query)}
+    query = select(models.Pair).where(models.Pair.region == region).order_by(models.Pair.name)
+    pairs = {pair.name: pair for pair in await tx.session.exec(query.with_for_update(key_share=True))}
     if not pairs:
         regions = (await tx.session.exec(select(models.Pair.region).distinct())).all()
         raise UnknownRegion(f'there is no region "{region}"', hint=f"Known regions: {listed(regions)}.")
@@ -34,7 +34,7 @@ async def place(tx: WriteTx, region: str) -> models.Pair:
 
 async def room_on(tx: WriteTx, name: str) -> models.Pair:
     """The pair of that name, if it has room; locked and counted as `place` does. Raises UnknownPair, PairFull."""
-    pair = await tx.session.get(models.Pair, name, with_for_update=True)
+    pair = await tx.session.get(models.Pair, name, with_for_update=LOCKED)
     if pair is None:
         names = (await tx.session.exec(select(models.Pair.name))).all()
         raise UnknownPair(f'there is no pair "{name}"', hint=f"Known pairs: {listed(names)}.")

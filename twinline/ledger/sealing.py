@@ -43,7 +43,8 @@ async def _reseal_table(ledger: Ledger, table: type[SealedRow], name: str, colum
     while True:
         async with ledger.write() as tx:
             query = select(table).where(col(table.id) > last).order_by(col(table.id)).limit(_AT_A_TIME)
-            rows = (await tx.session.exec(query)).all()
+            # Locked, or a new password that comes meanwhile would be sealed over by the old one.
+            rows = (await tx.session.exec(query.with_for_update(key_share=True))).all()
             changed = sum(_reseal_row(tx, row, name, columns) for row in rows)
         if not rows:
             return done

@@ -45,8 +45,11 @@ async def sync_inventory(tx: WriteTx, inventory: Inventory, *, now: datetime) ->
         pair.name: PairSnapshot(region=pair.region, multics=pair.multics, oscam=pair.oscam, capacity=pair.capacity)
         for pair in inventory.pairs
     }
+    # Of workers that start together each finds what the one before has done.
+    await tx.alone("inventory")
     old_hosts = {host.name: host for host in await tx.session.exec(select(models.Host))}
-    old_pairs = {pair.name: pair for pair in await tx.session.exec(select(models.Pair))}
+    locked = select(models.Pair).order_by(models.Pair.name).with_for_update()
+    old_pairs = {pair.name: pair for pair in await tx.session.exec(locked)}
     _refuse_other_protocols(old_hosts, hosts)
     await _refuse_lost_lines(tx, old_pairs, pairs, gone_hosts=old_hosts.keys() - hosts.keys())
     # Each step needs the one before: pairs refer to hosts.
