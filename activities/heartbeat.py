@@ -15,8 +15,9 @@ async def heartbeats() -> AsyncGenerator[None]:
 
     async def beat() -> None:
         while True:
-            activity.heartbeat()
+            # First a pause: what is done at once costs the server no beat, and no cancellation can be waiting yet.
             await asyncio.sleep(HEARTBEAT_SECONDS)
+            activity.heartbeat()
 
     beating = asyncio.create_task(beat())
     try:
