@@ -1,8 +1,8 @@
-"""Paths of what nobody orders: a grant's end with its reminders, and Reconcile."""
+"""Paths of what is no order: a grant's end with its reminders, Reconcile, and an erasure."""
 
 from datetime import timedelta
 
-from temporalio.client import WorkflowHandle
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 from tests.replay.paths import path
 from tests.replay.paths_orders import AWAY, FOREIGN, OSCAM, SOON, asked_until_new, ended, late_trial, line
@@ -13,6 +13,8 @@ from twinline.messages import (
     ORDERS_QUEUE,
     TRIAL_LENGTH,
     CloseOrder,
+    EraseStatus,
+    EraseTask,
     NameOf,
     PurchaseOrder,
     Receipt,
@@ -20,6 +22,7 @@ from twinline.messages import (
     ReconcileTask,
     RenewalOrder,
     TermDecision,
+    erase_workflow_id,
     reconcile_workflow_id,
 )
 from twinline.search_attributes import ATTENTION_REASON
@@ -143,3 +146,31 @@ async def brought_in_step(studio: Studio) -> str:
 async def host_away(studio: Studio) -> str:
     studio.host(OTHER_HOSTS[1]).trouble = AWAY
     return await _reconcile(studio, OTHER_HOSTS[1])
+
+
+async def _erasure(studio: Studio, opened: Receipt) -> WorkflowHandle[object, EraseStatus]:
+    return await studio.client.start_workflow(
+        NameOf.ERASE,
+        EraseTask(line_id=opened.line),
+        id=erase_workflow_id(opened.line),
+        task_queue=ORDERS_QUEUE,
+        result_type=EraseStatus,
+    )
+
+
+@path(NameOf.ERASE, BRISK)
+async def erased(studio: Studio) -> str:
+    opened = await line(studio)
+    await studio.house.order(CloseOrder(order=order_id(), line=opened.username))
+    return await ended(studio, (await _erasure(studio, opened)).id)
+
+
+@path(NameOf.ERASE, BRISK)
+async def erasure_refused(studio: Studio) -> str:
+    """The line is not over yet."""
+    handle = await _erasure(studio, await line(studio))
+    try:
+        await handle.result()
+    except WorkflowFailureError:
+        return handle.id
+    raise AssertionError("a line that is served was erased")

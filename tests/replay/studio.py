@@ -64,6 +64,9 @@ class PatientHost(ObedientHost):
     async def restore(self, line_ids: Collection[str]) -> dict[str, HostError | None]:
         return dict.fromkeys(line_ids)
 
+    async def vacate(self, half: Half) -> None:
+        await self.free.wait()
+
     def accepting_losses(self) -> nullcontext[None]:
         return nullcontext()
 

@@ -37,6 +37,7 @@ UNSEEN: Final = {
     "driver.py:_may_abandon: raise ApplicationError(",
     "driver.py:_may_retry: if self._driven().over:",
     "driver.py:_may_retry: raise ApplicationError(",
+    "erase.py:progress: return self._status",
     "halves.py:over: return all(half.over for half in self._halves)",
     'order.py:progress: return OrderStatus(fingerprint="", done=False)',
     "order.py:_receipt: return None",
@@ -114,7 +115,10 @@ def test_every_workflow_of_the_worker_and_every_path_has_a_recording() -> None:
 @pytest.mark.usefixtures("results")
 def test_every_statement_of_a_workflow_is_gone_through_by_a_recording(coverage: Coverage) -> None:
     """A new branch wants a new path in `paths_*.py`; one that leads nowhere else is named in UNSEEN."""
-    assert set(coverage.left_out()) == UNSEEN
+    left = set(coverage.left_out())
+
+    assert sorted(left - UNSEEN) == []
+    assert sorted(UNSEEN - left) == [], "these are gone through by now, or are no more"
 
 
 def test_nothing_recorded_was_changed_and_every_difference_has_its_reason() -> None:
