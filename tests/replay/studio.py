@@ -1,7 +1,7 @@
 """Where histories are recorded: Temporal, worker, ledger and SMTP are the real ones, and the hosts take turns.
 
 Payloads are left open, so that a recording can be read and needs no key that would have to stand beside it. All that
-is in them was made for the recording; passwords never are in a payload (tests/chaos searches for them).
+is in them was made for the recording; passwords never are in a payload (tests/secrets searches for them).
 """
 
 import asyncio

@@ -12,7 +12,7 @@ import pytest
 from temporalio.api.common.v1 import Payloads
 from temporalio.client import WorkflowHistory
 
-from tests.replay.commands import Replayed, counted, replay
+from tests.replay.commands import Replayed, counted, replay, type_of
 from tests.replay.coverage import Coverage
 from tests.replay.paths import PATHS
 from tests.replay.record import open_converter
@@ -106,7 +106,7 @@ def test_todays_code_does_what_was_recorded(results: Results, release: str, name
 def test_every_workflow_of_the_worker_and_every_path_has_a_recording() -> None:
     kept = {name for _, name in KEPT}
 
-    assert {getattr(each, DEFINITION).name for each in WORKFLOWS} == {path.workflow for path in PATHS.values()}
+    assert {type_of(each) for each in WORKFLOWS} == {path.workflow for path in PATHS.values()}
     assert not [name for path in PATHS.values() for name in path.recordings if name not in kept]
     of_now = {name for release, name in KEPT if release == this_release()}
     assert of_now <= {name for path in PATHS.values() for name in path.recordings}
@@ -187,7 +187,7 @@ def _answered(line: str, activities: Mapping[str, Mapping[str, Any]]) -> bool:
 async def test_what_older_workflows_hand_on_is_understood(
     histories: Histories, activities: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    taken = {getattr(each, DEFINITION).name: getattr(each, DEFINITION) for each in WORKFLOWS}
+    taken = {type_of(each): getattr(each, DEFINITION) for each in WORKFLOWS}
     understood = 0
 
     for history in histories.values():
