@@ -49,6 +49,19 @@ async def test_a_grant_that_another_outlives_ends_silently(desk: Desk) -> None:
     assert (await desk.end(bought)).outcome == "ended"
 
 
+@pytest.mark.parametrize("before", [HOUR, INSTANT, timedelta(0)])
+async def test_a_renewal_that_was_placed_before_an_end_and_recorded_after_it_loses_no_time(
+    desk: Desk, before: timedelta
+) -> None:
+    trial = await desk.trial()
+    desk.now = trial.ends_at
+    await desk.end(trial)
+    desk.now = trial.ends_at - before
+    renewed = await desk.renew(trial.username, days=1)
+    assert renewed.ends_at == trial.ends_at + DAY
+    assert (await desk.view(trial.username)).state == "present"
+
+
 async def test_a_late_term_of_an_earlier_grant_does_not_bring_an_ended_line_back(desk: Desk) -> None:
     trial = await desk.trial()
     bought = await desk.renew(trial.username, days=1)

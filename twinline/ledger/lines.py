@@ -52,6 +52,12 @@ class LineRows:
         """The grant that tells plan and end: the last one still open, or else the last there was."""
         return max(self.open_grants or self.grants, key=lambda grant: grant.ends_at)
 
+    @property
+    def runs_until(self) -> datetime | None:
+        """The last end that is to come or was reached: an order that was placed before it loses nothing of it."""
+        counted = [grant for grant in self.grants if grant.ended_at is None or grant.ended_at >= grant.ends_at]
+        return max((grant.ends_at for grant in counted), default=None)
+
     def grant(self, grant_id: str) -> models.Grant:
         """Find a grant of this line; raises UnknownLine."""
         for grant in self.grants:

@@ -325,7 +325,7 @@ async def _served_line(tx: WriteTx, username: str) -> LineRows:
 async def _extend(tx: WriteTx, filing: _Filing, *, username: str, days: int) -> Recorded:
     rows = await _open_line(tx, username)
     before = rows.snapshot()
-    ends_at = rules.renewed_end(now=filing.now, ends_at=rows.desired().ends_at, days=days)
+    ends_at = rules.renewed_end(now=filing.now, ends_at=rows.runs_until, days=days)
     grant = _give(tx, filing, rows, plan="paid", ends_at=ends_at)
     return await _file(tx, filing, rows, grant=grant, before=before, what="grant.given")
 
