@@ -144,7 +144,7 @@ class LedgerActivities:
         """Set until when a move keeps the old pair."""
         with translated():
             async with self._ledger.write() as tx:
-                return await moves.keep_old_pair(tx, made)
+                return await moves.keep_old_pair(tx, made, grace=self._settings.grace)
 
     @activity.defn(name=NameOf.BREAK_MOVE)
     async def break_move(self, step: MoveStep) -> MoveDecision:

@@ -14,6 +14,7 @@ from twinline.keys import KeyRing
 from twinline.ledger import Ledger, halves, models, moves, orders, setup, terms
 from twinline.ledger.queries import LineView, line_view, reveal_password
 from twinline.messages import (
+    GRACE,
     BlockOrder,
     BlockOwner,
     CloseOrder,
@@ -212,7 +213,7 @@ class Desk:
         """Say that the new pair is ready; until when the old one is kept."""
         made = MoveMade(order_id=moved.order_id, at=self.now, keep_until=self.now + DAY)
         async with self.ledger.write() as tx:
-            return (await moves.keep_old_pair(tx, made)).until
+            return (await moves.keep_old_pair(tx, made, grace=GRACE)).until
 
     async def break_move(self, moved: Recorded) -> MoveDecision:
         """Ask for a move's break, now."""

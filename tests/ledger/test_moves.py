@@ -18,7 +18,16 @@ from twinline.errors import (
 )
 from twinline.ledger import guard, halves, mails, models
 from twinline.ledger.queries import holdings
-from twinline.messages import CloseOrder, HalfState, MoveOrder, PasswordOrder, Recorded, TrialOrder
+from twinline.messages import (
+    GRACE,
+    TRIAL_LENGTH,
+    CloseOrder,
+    HalfState,
+    MoveOrder,
+    PasswordOrder,
+    Recorded,
+    TrialOrder,
+)
 
 OLD = ("mc-eu1", "os-eu1")
 NEW = ("mc-us1", "os-us1")
@@ -69,6 +78,37 @@ async def refused(desk: Desk, username: str, pair: str, condition: type[Twinline
         await desk.move(username, pair)
     assert (len(await desk.rows(models.Event)), await desk.rows(models.Half)) == before
     return refusal.value
+
+
+async def test_a_trial_that_the_old_pair_never_served_begins_with_the_new_one(desk: Desk) -> None:
+    await desk.sync(EU, US)
+    trial = await desk.trial()
+    desk.now += 5 * HOUR
+    moved = await desk.move(trial.username, "us1")
+    for host in NEW:
+        await desk.prove(host)
+    ready_at = desk.now
+    await desk.keep_old_pair(moved)
+    assert (await desk.view(trial.username)).ends_at == ready_at + TRIAL_LENGTH
+
+    desk.now += HOUR
+    # The old pair comes back and proves that it does not hold the line: that begins nothing.
+    assert (await desk.start_late(trial)).ends_at == ready_at + TRIAL_LENGTH
+    await desk.keep_old_pair(moved)
+    assert (await desk.view(trial.username)).ends_at == ready_at + TRIAL_LENGTH
+
+
+async def test_a_trial_that_was_served_before_or_moves_within_the_grace_keeps_its_end(
+    desk: Desk, line: Recorded
+) -> None:
+    desk.now += 5 * HOUR
+    await ready(desk, line.username)
+    assert (await desk.view(line.username)).ends_at == line.ends_at
+
+    soon = await desk.trial("bob@example.com")
+    desk.now += GRACE / 2
+    await ready(desk, soon.username)
+    assert (await desk.view(soon.username)).ends_at == soon.ends_at
 
 
 async def test_a_move_asks_the_new_hosts_only(desk: Desk, line: Recorded) -> None:

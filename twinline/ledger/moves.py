@@ -5,12 +5,12 @@ old one was kept for as long as the customer was promised, must the old hosts ho
 and closes count on all four meanwhile.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlmodel import col, select
 
 from twinline.errors import MoveRunning, SamePair, UnknownOrder
-from twinline.ledger import models
+from twinline.ledger import models, terms
 from twinline.ledger.lines import LineRows, Snapshot, line_by_id, note, settle
 from twinline.ledger.tx import WriteTx
 from twinline.ledger.types import utc
@@ -61,10 +61,17 @@ def begin(rows: LineRows, pair: models.Pair, *, order_id: str, now: datetime) ->
     return bool({pair.multics, pair.oscam} & known.keys())
 
 
-async def keep_old_pair(tx: WriteTx, made: MoveMade) -> OldPairKept:
-    """Set until when the old pair is kept, once; raises UnknownOrder, UnknownLine."""
+async def keep_old_pair(tx: WriteTx, made: MoveMade, *, grace: timedelta) -> OldPairKept:
+    """Set until when the old pair is kept, once; raises UnknownOrder, UnknownLine.
+
+    A trial that the old pair never served begins now, unless that is within the `grace`: its customer is about to be
+    told of the first entries that work.
+    """
     _, _, rows = await _moving(tx, made.order_id)
     leaving = [half for half in rows.halves if half.leaving_order == made.order_id]
+    never_served = all(half.proven == 0 and half.leaves_at is None for half in leaving)
+    if never_served and made.at > rows.last_grant.starts_at + grace:
+        terms.start_with_proof(tx, rows, rows.last_grant, proven_at=made.at, now=made.at, who="move")
     for half in leaving:
         half.leaves_at = half.leaves_at or utc(made.keep_until)
     return OldPairKept(until=next((half.leaves_at for half in leaving if half.leaves_at is not None), made.keep_until))

@@ -30,19 +30,27 @@ async def start_late_trial(tx: WriteTx, late: LateTrial, *, now: datetime) -> La
     """
     rows = await line_by_id(tx, late.line_id)
     grant = rows.grant(late.grant_id)
-    if grant.started_late_at is None and _may_start_late(rows, grant, late.proven_at):
-        before = rows.snapshot()
-        grant.started_late_at = utc(now)
-        grant.starts_at = utc(late.proven_at)
-        grant.ends_at = grant.starts_at + TRIAL_LENGTH
-        settle(rows, now=utc(now))
-        _note(tx, rows, grant, now=now, who="trial", what="grant.started_late", before=before)
+    start_with_proof(tx, rows, grant, proven_at=late.proven_at, now=now, who="trial")
     return LateStart(
         moved=grant.started_late_at is not None,
         ends_at=grant.ends_at,
         revision=rows.line.revision,
         halves=rows.half_refs(),
     )
+
+
+def start_with_proof(
+    tx: WriteTx, rows: LineRows, grant: models.Grant, *, proven_at: datetime, now: datetime, who: str
+) -> None:
+    """Let this grant, if it is a trial that may, count from its first proof."""
+    if grant.started_late_at is not None or not _may_start_late(rows, grant, proven_at):
+        return
+    before = rows.snapshot()
+    grant.started_late_at = utc(now)
+    grant.starts_at = utc(proven_at)
+    grant.ends_at = grant.starts_at + TRIAL_LENGTH
+    settle(rows, now=utc(now))
+    _note(tx, rows, grant, now=now, who=who, what="grant.started_late", before=before)
 
 
 def _may_start_late(rows: LineRows, grant: models.Grant, proven_at: datetime) -> bool:
