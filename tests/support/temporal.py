@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Final
+from typing import IO, Final
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
@@ -74,13 +74,7 @@ async def dev_server(
         arguments += ["--dynamic-config-value", f"{key}={value}"]
     program = Path(sysconfig.get_path("scripts")) / "temporal"
     with TemporaryFile() as log:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-c", _LAUNCHER, str(os.getpid())),
-            *(str(program), "server", "start-dev", *arguments),
-            stdin=DEVNULL,
-            stdout=log,
-            stderr=STDOUT,
-        )
+        process = await launched(program, "server", "start-dev", *arguments, output=log)
         try:
             if not await _answers(process, f"127.0.0.1:{port}"):
                 log.seek(0)
@@ -91,6 +85,17 @@ async def dev_server(
                 # Nothing of it is kept, and an orderly end would wait for every open long poll.
                 process.kill()
             await process.wait()
+
+
+async def launched(program: Path, *arguments: str, output: IO[bytes] | int) -> Process:
+    """Start a program that ends with us, however we end."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-c", _LAUNCHER, str(os.getpid())),
+        *(str(program), *arguments),
+        stdin=DEVNULL,
+        stdout=output,
+        stderr=STDOUT,
+    )
 
 
 async def _answers(process: Process, address: str) -> bool:

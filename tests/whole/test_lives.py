@@ -1,0 +1,396 @@
+"""Random orders, faults, duplicates, restarts and hours on the whole of twinline, held to the invariants of design.md.
+
+TWINLINE_SEED chooses other lives than the usual ones; TWINLINE_LIVES says how many `make soak` goes through.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from tests.whole.box import Answer, Box
+from tests.whole.clock import ServerHangs
+from tests.whole.house import House, Lapse, run_house
+from tests.whole.quick import make_quick
+from tests.whole.world import OrderKind, World
+from twinline.hosts.errors import HostKeyMismatch
+from twinline.keys import KeyRing
+from twinline.ledger import migrate
+
+SEED: Final = 7
+LIVES, STEPS = 2, 12
+SOAK_LIVES, SOAK_STEPS = 1_000, 20
+
+T = TypeVar("T")
+Orders = Sequence[tuple[OrderKind, int]]
+
+numbers = st.integers(0, 11)
+hosts = st.integers(0, 3)
+kinds: st.SearchStrategy[OrderKind] = st.sampled_from(
+    (
+        *("trial", "trial", "trial again", "buy", "buy line", "renew", "renew", "renew"),
+        *("block", "block", "block until", "block until", "unblock", "unblock", "password", "password"),
+        *("move", "move", "close", "again", "by many", "other body", "forgotten"),
+    )
+)
+few = st.lists(st.tuples(kinds, numbers), max_size=3)
+some = st.lists(st.tuples(kinds, numbers), min_size=1, max_size=4)
+spans = st.sampled_from(
+    (timedelta(seconds=61), timedelta(minutes=16), timedelta(hours=2), timedelta(hours=23), timedelta(days=3))
+)
+nearly = st.sampled_from([timedelta(milliseconds=each) for each in (-60_000, -40, -15, -1, 0, 1)])
+lapses: st.SearchStrategy[list[tuple[int, Lapse]]] = st.lists(
+    st.tuples(st.integers(0, 6), st.sampled_from(("before", "after"))), min_size=1, max_size=3
+)
+
+
+@dataclass
+class Surroundings:
+    """What all lives share, and what is counted."""
+
+    loop: asyncio.AbstractEventLoop
+    blank: Path
+    keys: KeyRing
+    caplog: pytest.LogCaptureFixture
+    counts: Counter[str] = field(default_factory=Counter[str])
+    broken: "Story | None" = None
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+
+@dataclass(frozen=True)
+class Story:
+    """What broke a law, and what had happened."""
+
+    error: BaseException
+    steps: Sequence[str]
+
+
+@contextmanager
+def surroundings(folder: Path, caplog: pytest.LogCaptureFixture) -> Generator[Surroundings]:
+    with asyncio.Runner() as runner:
+        blank = folder / "blank.db"
+        runner.run(migrate(f"sqlite:///{blank}"))
+        yield Surroundings(runner.get_loop(), blank, KeyRing.create(folder / "keys.json"), caplog)
+
+
+class Life(RuleBasedStateMachine):
+    """One life of a twinline with two pairs."""
+
+    def __init__(self, around: Surroundings) -> None:
+        super().__init__()
+        self.around = around
+        memory = Path("/dev/shm")
+        self.folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
+        self.stack = AsyncExitStack()
+        self.steps: list[str] = []
+        self.lawful = True
+        self.void = False
+        """Whether the test server has failed us, so that nothing can be said any more."""
+
+    @initialize()
+    def begin(self) -> None:
+        opening = run_house(self.folder, blank=self.around.blank, keys=self.around.keys)
+        self.world = World(self.around.run(self.stack.enter_async_context(opening)))
+        self.step("begin", (("trial", 0), ("buy", 3)), self.house.clock.settle)
+
+    @property
+    def house(self) -> House:
+        return self.world.house
+
+    def box(self, host: int) -> Box:
+        return list(self.house.boxes.values())[host]
+
+    def step(self, what: str, orders: Orders, *work: Callable[[], Awaitable[object]]) -> None:
+        """Hand in some orders, do something, and let what is under way come to its end."""
+
+        async def all_of_it() -> None:
+            for kind, which in orders:
+                await self.world.place(kind, which)
+            # So that they are on their way when the rest happens.
+            await asyncio.sleep(0.02 if orders else 0)
+            for each in work:
+                await each()
+            await self.house.clock.settle()
+            await self.world.check()
+
+        self.steps.append(f"{what} {list(orders)}")
+        self.around.counts[what.partition(":")[0]] += 1
+        self.keep_law(all_of_it())
+
+    def keep_law(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do it; what then breaks a law is kept with its story."""
+        if self.void:
+            work.close()
+            return
+        try:
+            self.around.run(work)
+        except ServerHangs:
+            self.void = True
+            self.around.counts["lives given up, because the test server hung"] += 1
+        except BaseException as error:
+            self.lawful = False
+            self.around.broken = Story(error, tuple(self.steps))
+            raise
+
+    # -- orders and time
+
+    @rule(orders=some)
+    def orders(self, orders: Orders) -> None:
+        self.step("orders", orders)
+
+    @rule(orders=few, span=spans)
+    def time_passes(self, orders: Orders, span: timedelta) -> None:
+        self.step(f"time passes: {span}", orders, lambda: self.pass_time(span))
+
+    @rule(orders=some, which=numbers, off=nearly)
+    def orders_at_an_end(self, orders: Orders, which: int, off: timedelta) -> None:
+        moments = self.moments()
+        if moments and not self.void:
+            moment = moments[which % len(moments)]
+            self.step("to an end", (), lambda: self.pass_to(moment + off - timedelta(seconds=3)))
+            if moment - self.house.clock.now() > timedelta(minutes=1):
+                return
+            self.step(f"orders at an end: {off}", (), lambda: self.orders_at(moment + off, orders))
+
+    async def orders_at(self, moment: datetime, orders: Orders) -> None:
+        await self.house.clock.pass_to(moment)
+        for kind, which in orders:
+            await self.world.place(kind, which)
+        await asyncio.sleep(0.02)
+
+    def moments(self) -> list[datetime]:
+        """Ends of grants and blocks that are still to come."""
+        lines = self.world.picture.lines.values()
+        ends = [grant.ends_at for line in lines for grant in line.open_grants if not line.closed]
+        ends += [block.until for line in lines for block in line.blocks.values() if block.until is not None]
+        return sorted(end for end in ends if end > self.house.clock.now() + timedelta(minutes=2))
+
+    async def pass_time(self, span: timedelta) -> None:
+        await self.pass_to(self.house.clock.now() + span)
+
+    async def pass_to(self, moment: datetime) -> None:
+        """Hours with a host that is away are long: each try takes its time."""
+        waiting = {placed.order.fingerprint() for placed in self.world.placed if not placed.outcome.done()}
+        if waiting:
+            moment = min(moment, self.house.clock.now() + timedelta(hours=1) / len(waiting))
+        await self.house.clock.pass_to(moment)
+
+    # -- faults
+
+    @rule(orders=few, host=hosts)
+    def host_goes_down(self, orders: Orders, host: int) -> None:
+        self.box(host).down = True
+        self.step(f"host down: {host}", orders)
+
+    @rule(orders=few, host=hosts)
+    def host_comes_back(self, orders: Orders, host: int) -> None:
+        self.box(host).heal()
+        self.step(f"host back: {host}", orders)
+
+    @rule(orders=some, minutes=st.sampled_from((0, 2, 2, 17)))
+    def both_are_down(self, orders: Orders, minutes: int) -> None:
+        for host in (0, 1):
+            self.box(host).down = True
+        self.step(f"both down: {minutes}", orders, lambda: self.pass_time(timedelta(minutes=minutes)))
+
+    @rule(orders=few, host=hosts)
+    def host_shows_another_key(self, orders: Orders, host: int) -> None:
+        self.box(host).trouble = HostKeyMismatch("another key")
+        self.step(f"another key: {host}", orders)
+
+    @rule(orders=some, host=hosts, ahead=st.sampled_from((-86_400.0, 300.0)))
+    def clock_of_a_host_is_wrong(self, orders: Orders, host: int, ahead: float) -> None:
+        self.box(host).clock_ahead = ahead
+        self.step(f"wrong clock: {host} {ahead}", orders)
+
+    @rule(orders=some, host=hosts)
+    def daemon_is_deaf(self, orders: Orders, host: int) -> None:
+        self.box(host).daemon.deaf = True
+        self.step(f"deaf: {host}", orders)
+
+    @rule(orders=some, host=hosts, how=st.sampled_from(("lost before", "lost after")))
+    def connection_dies(self, orders: Orders, host: int, how: Answer) -> None:
+        self.box(host).cut = how
+        self.step(f"connection dies: {host} {how}", orders)
+
+    @rule(orders=some, later=some, host=hosts)
+    def worker_oversleeps(self, orders: Orders, later: Orders, host: int) -> None:
+        box = self.box(host)
+        box.alarm = asyncio.Event()
+        self.step(f"oversleeps: {host}, then {list(later)}", orders, lambda: self.oversleep(box, later))
+
+    async def oversleep(self, box: Box, later: Orders) -> None:
+        """A worker that is taken for dead writes after its successor has, what it had read before."""
+        try:
+            async with asyncio.timeout(1):
+                await box.asleep.wait()
+        except TimeoutError:
+            box.wake()
+            return
+        old = await self.house.relieve("hosts")
+        for kind, which in later:
+            await self.world.place(kind, which)
+        await asyncio.sleep(0.2)
+        box.wake()
+        if old is not None:
+            await old.stop()
+
+    @rule(orders=few, host=hosts, which=numbers)
+    def host_is_set_back(self, orders: Orders, host: int, which: int) -> None:
+        self.box(host).put_back(which)
+        self.step(f"set back: {host} {which}", orders)
+
+    @rule(orders=some, lapses=lapses)
+    def ledger_lapses(self, orders: Orders, lapses: list[tuple[int, Lapse]]) -> None:
+        self.house.lapses.ahead += lapses
+        self.world.disturbed = True
+        self.step(f"ledger lapses: {lapses}", orders)
+
+    @rule(orders=some, stage=st.sampled_from(("banner", "mail", "rcpt", "data", "content")), lasting=st.booleans())
+    def mail_is_deferred(self, orders: Orders, stage: str, lasting: bool) -> None:  # noqa: FBT001 - drawn by name
+        self.house.mails.answer(stage, 451, once=not lasting)
+        self.step(f"mail deferred: {stage} {lasting}", orders)
+
+    @rule(orders=some)
+    def mail_is_refused(self, orders: Orders) -> None:
+        self.world.refusing = True
+        self.house.mails.answer("rcpt", 550)
+        self.step("mail refused", orders)
+
+    @rule(orders=some, keep=st.booleans())
+    def answer_is_lost(self, orders: Orders, keep: bool) -> None:  # noqa: FBT001 - drawn by name
+        self.world.answers_lost += keep
+        self.house.mails.drop_after_data(keep=keep)
+        self.step(f"answer lost: {keep}", orders)
+
+    @rule(orders=few)
+    def mail_works(self, orders: Orders) -> None:
+        self.house.mails.heal()
+        self.step("mail works", orders)
+
+    @rule(orders=few)
+    def workers_of_hosts_restart(self, orders: Orders) -> None:
+        self.step("hosts restart", orders, self.restart_hosts)
+
+    async def restart_hosts(self) -> None:
+        await self.house.end("hosts")
+        await self.house.start("hosts")
+
+    # -- operators
+
+    @rule(orders=few, which=numbers)
+    def operator_retries(self, orders: Orders, which: int) -> None:
+        self.step("retry", orders, lambda: self.world.ask(which, give_up=False))
+
+    @rule(orders=few, which=numbers)
+    def operator_gives_up(self, orders: Orders, which: int) -> None:
+        self.step("give up", orders, lambda: self.world.ask(which, give_up=True))
+
+    @rule(orders=few, host=hosts)
+    def reconcile(self, orders: Orders, host: int) -> None:
+        self.step(f"reconcile: {host}", orders, lambda: self.house.reconcile(self.box(host).name))
+
+    @rule(orders=few, host=hosts)
+    def all_but_one_host_is_repaired(self, orders: Orders, host: int) -> None:
+        self.step(f"one dead: {host}", orders, lambda: self.world.rest(dead=self.box(host).name))
+
+    @invariant()
+    def no_secret_is_logged(self) -> None:
+        """A password of a line in what was logged since."""
+        texts = [f"{record.getMessage()} {record.__dict__}" for record in self.around.caplog.records]
+        self.around.caplog.clear()
+        secrets = {password for box in self.house.boxes.values() for _, password in box.let_in}
+        if any(secret in text for text in texts for secret in secrets):
+            self.lawful = False
+            raise AssertionError("I6: a password was logged")
+
+    def teardown(self) -> None:
+        try:
+            if self.lawful:
+                self.step("end", (), self.world.rest)
+                self.keep_law(self.world.check_secrets())
+        finally:
+            self.around.counts.update(self.world.counts)
+            self.around.run(self.end())
+            shutil.rmtree(self.folder)
+
+    async def end(self) -> None:
+        for placed in self.world.placed:
+            placed.outcome.cancel()
+        await asyncio.gather(*(placed.outcome for placed in self.world.placed), return_exceptions=True)
+        await self.stack.aclose()
+
+
+@pytest.fixture(autouse=True)
+def _small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction] - pytest uses it
+    make_quick(monkeypatch)
+
+
+def live(
+    tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture, *, lives: int, steps: int, number: int
+) -> None:
+    """Go through so many lives; what happened in the one that broke a law stands in the failure."""
+    started = time.monotonic()
+    done = 0
+    caplog.set_level(logging.INFO, "aiosqlite")
+    with surroundings(tmp_path_factory.mktemp("lives"), caplog) as around:
+
+        def life() -> Life:
+            nonlocal done
+            done += 1
+            return Life(around)
+
+        try:
+            run_state_machine_as_test(
+                seed(number)(life),  # pyright: ignore[reportArgumentType] - any function that makes one will do
+                settings=settings(
+                    max_examples=lives,
+                    stateful_step_count=steps,
+                    deadline=None,
+                    database=None,
+                    phases=(Phase.generate, Phase.shrink) if "TWINLINE_SHRINK" in os.environ else (Phase.generate,),
+                    verbosity=Verbosity.normal,
+                    suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
+                ),
+            )
+        except Exception as error:
+            if around.broken is None:
+                raise
+            story = "\n".join(around.broken.steps)
+            raise AssertionError(f"{around.broken.error} (seed {number}), after:\n{story}") from error
+        finally:
+            print(  # noqa: T201 - shown with a failure, and by `make soak`
+                f"\nlives: seed {number}, {done} lives of {steps} steps in {time.monotonic() - started:.0f} s; "
+                + ", ".join(f"{what} {count}" for what, count in sorted(around.counts.items()))
+            )
+
+
+def test_a_few_lives_keep_every_law(tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture) -> None:
+    number = int(os.environ.get("TWINLINE_SEED", SEED))
+    lives = int(os.environ.get("TWINLINE_LIVES", LIVES))
+    live(tmp_path_factory, caplog, lives=lives, steps=STEPS, number=number)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_many_lives_keep_every_law(tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture) -> None:
+    number = int(os.environ.get("TWINLINE_SEED", random.SystemRandom().getrandbits(32)))
+    lives = int(os.environ.get("TWINLINE_LIVES", SOAK_LIVES))
+    live(tmp_path_factory, caplog, lives=lives, steps=SOAK_STEPS, number=number)

@@ -1,0 +1,545 @@
+"""Everything that can happen to a twinline, and what must hold then; the model test drives it.
+
+Invariants are those of design.md, by number. What a customer can use is judged by the stand-ins' parsers, what should
+be so by `picture`, which learns from the ledger only what was committed and when.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+from sqlmodel import select
+from temporalio.api.workflowservice.v1 import ListClosedWorkflowExecutionsRequest, ListOpenWorkflowExecutionsRequest
+from temporalio.service import RPCError
+
+from tests.whole.box import Box
+from tests.whole.house import FIRST, FORGETFUL, House
+from tests.whole.picture import PAIRS, Broken, Line, Picture, Told, identity, lifting
+from twinline.errors import NothingToRetry, TwinlineError, Unavailable, UnknownHalf, UnknownOrder
+from twinline.ledger import models
+from twinline.ledger.lines import password_of
+from twinline.ledger.mails import load_mail
+from twinline.messages import (
+    REMINDERS,
+    BlockOrder,
+    BlockOwner,
+    CloseOrder,
+    HalfState,
+    MailKind,
+    MailState,
+    MoveOrder,
+    Order,
+    OrderStatus,
+    PasswordOrder,
+    PurchaseOrder,
+    RenewalOrder,
+    TrialOrder,
+    UnblockOrder,
+    order_workflow_id,
+)
+
+OrderKind = Literal[
+    "trial", "trial again", "buy", "buy line", "renew", "block", "block until", "unblock", "password", "move", "close",
+    "again", "by many", "other body", "forgotten",
+]  # fmt: skip
+
+MOST_LINES: Final = 5
+SLACK: Final = timedelta(seconds=30)
+NEXT_LOOKS: Final = timedelta(minutes=11)
+"""After which everything that waits for a retry was tried again: orders every ten minutes, mails too."""
+HOUR: Final = timedelta(hours=1)
+FOREVER: Final = timedelta(hours=1)
+ORDER_EVENTS: Final = frozenset(
+    {
+        "line.opened",
+        "grant.given",
+        "block.set",
+        "block.joined",
+        "block.lifted",
+        "password.changed",
+        "move.begun",
+        "line.closed",
+    }
+)
+SILENT: Final = frozenset({"order.settled", "half.retried", "half.abandoned"})
+
+
+@dataclass
+class Placed:
+    """An order on its way, or done with."""
+
+    order: Order
+    outcome: asyncio.Task[OrderStatus]
+    since: int
+    """How many versions of the picture there were when it was placed."""
+    judged: bool = False
+
+
+@dataclass
+class World:
+    """One house, the picture of what it should be, and everything that was asked of it."""
+
+    house: House
+    versions: list[Picture] = field(default_factory=lambda: [Picture()])
+    placed: list[Placed] = field(default_factory=list[Placed])
+    counts: Counter[str] = field(default_factory=Counter[str])
+    changes: list[tuple[datetime, int, str]] = field(default_factory=list[tuple[datetime, int, str]])
+    """When each version began, and of which line it tells something new."""
+    answers_lost: int = 0
+    """How often a mail server may have kept a mail without saying so."""
+    refusing: bool = False
+    """Whether a mail server ever refused a recipient for good."""
+    disturbed: bool = False
+    """Whether something may have kept the workers from being on time."""
+    _numbers: int = 0
+    _seen_events: int = 0
+    _proven: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    _mails: set[str] = field(default_factory=set[str])
+
+    @property
+    def picture(self) -> Picture:
+        return self.versions[-1]
+
+    # -- orders
+
+    def order(self, kind: OrderKind, which: int) -> Order | None:
+        """Make an order up, if there is something that it can be about."""
+        self._numbers += 1
+        ref = f"o-{self._numbers}"
+        lines = list(self.picture.lines.values())
+        if kind in ("trial", "buy", "trial again"):
+            if len(lines) >= MOST_LINES and kind != "trial again":
+                return None
+            email = f"person{self._numbers}@example.org"
+            if kind == "buy":
+                return PurchaseOrder(order=ref, email=email, region="eu", days=1 + which % 9)
+            tried = sorted(self.picture.tried)
+            if kind == "trial again" and tried:
+                email = tried[which % len(tried)].upper()
+            return TrialOrder(order=ref, email=email, region="eu")
+        if not lines:
+            return None
+        return self._about(lines[which % len(lines)], kind, which, ref)
+
+    def _about(self, line: Line, kind: OrderKind, which: int, ref: str) -> Order | None:
+        owner = list(BlockOwner)[which % 4]
+        match kind:
+            case "buy line":
+                return PurchaseOrder(order=ref, line=line.name, days=1 + which % 9)
+            case "renew":
+                return RenewalOrder(order=ref, line=line.name, days=1 + which % 9)
+            case "block":
+                return BlockOrder(case=f"c-{self._numbers}", line=line.name, reason="shared", owner=owner)
+            case "block until":
+                until = self.house.clock.now() + timedelta(minutes=1 + which * 37)
+                return BlockOrder(case=f"c-{self._numbers}", line=line.name, reason="late", owner=owner, until=until)
+            case "unblock":
+                blocks = list(line.blocks.values())
+                if not blocks:
+                    return UnblockOrder(case="none", line=line.name)
+                return lifting(blocks[which % len(blocks)])
+            case "password":
+                return PasswordOrder(order=ref, line=line.name)
+            case "move":
+                pair = next(name for name in PAIRS if name != line.pair)
+                return MoveOrder(order=ref, line=line.name, pair=pair, overlap_hours=(0.0, 1.0, 24.0)[which % 3])
+            case "close":
+                return CloseOrder(order=ref, line=line.name)
+            case _:
+                return None
+
+    async def place(self, kind: OrderKind, which: int) -> None:
+        """Hand an order in, and do not wait for what becomes of it."""
+        if kind in ("again", "forgotten", "other body"):
+            if not self.placed:
+                return
+            order = self.placed[which % len(self.placed)].order
+            if kind == "forgotten":
+                await self.house.start("orders", FORGETFUL)
+                await self.house.start("hosts", FORGETFUL)
+            elif kind == "other body":
+                order = _another(order)
+        elif kind == "by many":
+            order = self.order(("trial", "renew", "block", "move")[which % 4], which // 4)  # type: ignore[arg-type]
+        else:
+            order = self.order(kind, which)
+        if order is None:
+            return
+        self.counts[f"order {kind}"] += 1
+        twinline = self.house.forgetful if kind == "forgotten" else self.house.twinline
+        for _ in range(7 if kind == "by many" else 1):
+            waiting = asyncio.create_task(twinline.place(order, patience=FOREVER))
+            self.placed.append(Placed(order, waiting, len(self.versions) - 1))
+
+    async def ask(self, which: int, *, give_up: bool) -> None:
+        """An operator has a waiting order tried again, or gives up one of its halves."""
+        waiting = [placed for placed in self.placed if not placed.outcome.done()]
+        if not waiting:
+            return
+        order = waiting[which % len(waiting)].order
+        workflow_id = order_workflow_id(order)
+        soon = timedelta(seconds=20)
+        with contextlib.suppress(NothingToRetry, UnknownOrder, UnknownHalf):
+            if give_up:
+                self.counts["abandon"] += 1
+                host = list(self.house.boxes)[which % 4]
+                await self.house.twinline.abandon_half(workflow_id, host=host, reason="gone", patience=soon)
+            else:
+                self.counts["retry"] += 1
+                await self.house.twinline.retry_now(workflow_id, patience=soon)
+
+    # -- what has to hold
+
+    async def check(self) -> None:
+        """Everything that holds at any moment."""
+        first = len(self.versions) - 1
+        await self._follow()
+        await self._check_mails(first)
+        self._check_outcomes()
+        await self._check_halves()
+
+    async def _follow(self) -> None:
+        """Take over what was committed since, each event by its own rule."""
+        async with self.house.ledger.read() as tx:
+            orders = {row.identity: row for row in await tx.session.exec(select(models.Order))}
+            names = {row.id: (row.username, row.pair) for row in await tx.session.exec(select(models.Line))}
+            query = select(models.Event).where(models.Event.id > self._seen_events)  # type: ignore[operator]
+            events = list(await tx.session.exec(query.order_by(models.Event.id)))  # type: ignore[arg-type]
+        for event in events:
+            self._seen_events = event.id or 0
+            if event.line_id is None or event.what in SILENT:
+                continue
+            row = orders.get(event.why)
+            grant_id = event.why.rpartition("/")[2] if event.what.startswith("grant.") else None
+            if row is not None:
+                grant_id = row.grant_id
+            after: dict[str, Any] = json.loads(event.after or "{}")
+            told = Told(event.what, event.why, event.at, names[event.line_id][0], grant_id, after)
+            picture = self.picture.copy()
+            self.versions.append(self._apply(picture, told))
+            self.changes.append((told.at, len(self.versions) - 1, told.username))
+            self.counts[f"event {told.what}"] += 1
+
+    def _apply(self, picture: Picture, told: Told) -> Picture:
+        asked = {identity(placed.order): placed.order for placed in reversed(self.placed)}
+        match told.what:
+            case "grant.ended" | "grant.overtaken":
+                picture.end(told)
+            case "grant.started_late":
+                picture.start_late(told)
+            case "move.broken" | "move.called_off":
+                picture.leave(told)
+            case "block.lifted" if told.why not in asked:
+                picture.lift(told)
+            case _ if told.what in ORDER_EVENTS:
+                picture = self._take(picture, told)
+            case _:
+                raise Broken(f"I10: no rule brings about {told.what} of {told.username}")
+        line = picture.lines[told.username]
+        shown = _readable(told.after)
+        if line.shown() != shown:
+            raise Broken(f"after {told.what} ({told.why}) {line.name} should be {line.shown()}, and is {shown}")
+        return picture
+
+    def _take(self, before: Picture, told: Told) -> Picture:
+        """An order was committed; of several bodies under one id, the one that explains what came of it."""
+        asked = {
+            placed.order.fingerprint(): placed.order for placed in self.placed if identity(placed.order) == told.why
+        }
+        if not asked:
+            raise Broken(f"I10: nobody asked for {told.why}")
+        shown = _readable(told.after)
+        picture = before
+        for order in asked.values():
+            picture = before.copy()
+            try:
+                picture.take(order, told, pair=str(told.after["pair"]))
+            except Broken:
+                if len(asked) == 1:
+                    raise
+                continue
+            if picture.lines[told.username].shown() == shown:
+                break
+        return picture
+
+    def _check_outcomes(self) -> None:
+        for placed in self.placed:
+            if placed.judged or not placed.outcome.done():
+                continue
+            placed.judged = True
+            error = placed.outcome.exception()
+            if error is None:
+                self._check_receipt(placed.order, placed.outcome.result())
+            elif isinstance(error, TwinlineError) and not isinstance(error, Unavailable):
+                self._check_refusal(placed, error.type)
+            else:
+                raise Broken(f"{identity(placed.order)} came to nothing") from error
+
+    def _check_receipt(self, order: Order, status: OrderStatus) -> None:
+        if self.picture.taken.get(identity(order)) != order:
+            raise Broken(f"{identity(order)} was said to be done, and nothing was committed")
+        receipt = status.receipt
+        if not status.done or receipt is None:
+            raise Broken(f"{identity(order)} ended without a receipt")
+        for half in receipt.halves:
+            if half.state not in (HalfState.APPLIED, HalfState.REMOVED, HalfState.ABANDONED):
+                raise Broken(f"{identity(order)} is done, and its half on {half.host} is {half.state}")
+
+    def _check_refusal(self, placed: Placed, why: str) -> None:
+        order, now = placed.order, self.house.clock.now()
+        at_some_time = {version.refusal(order, now) for version in self.versions[placed.since :]}
+        rivals = [other for other in self.placed if other is not placed and other.order != order]
+        if why == "OrderConflict":
+            same = (identity(other.order) == identity(order) for other in rivals)
+            at_some_time |= {"OrderConflict"} if any(same) else set()
+        if isinstance(order, MoveOrder) and why == "MoveRunning":
+            # Moved away from there, and not proven to be gone: what is proven is not in the picture.
+            known = [version.lines[order.line] for version in self.versions if order.line in version.lines]
+            was_there = any(set(PAIRS[order.pair]) <= line.left for line in known)
+            at_some_time |= {"MoveRunning"} if was_there else set()
+        if why not in at_some_time:
+            raise Broken(f"{identity(order)} was refused as {why}, and never had to be: {at_some_time}")
+
+    async def _check_halves(self) -> None:
+        async with self.house.ledger.read() as tx:
+            lines = {line.id: line for line in await tx.session.exec(select(models.Line))}
+            halves = list(await tx.session.exec(select(models.Half)))
+            passwords = {line.id: password_of(tx.keys, line).get_secret_value() for line in lines.values()}
+        for half in halves:
+            name, key = lines[half.line_id].username, (half.line_id, half.host)
+            if half.proven < self._proven.get(key, 0):
+                raise Broken(f"I11: {name} is proven less on {half.host} than before")
+            self._proven[key] = half.proven
+            box = self.house.boxes[half.host]
+            if half.proven == half.wanted and not box.set_back and name in self.picture.lines:
+                self._check_served(box, name, passwords[half.line_id], "is proven")
+        for box in self.house.boxes.values():
+            strangers = box.ours().keys() - {line.username for line in lines.values()}
+            if strangers:
+                raise Broken(f"I10: {box.name} serves {strangers}")
+            if box.others.keys() - box.served().keys():
+                raise Broken(f"I3: {box.name} lost somebody else's account")
+
+    def _check_served(self, box: Box, name: str, password: str, why: str) -> None:
+        line = self.picture.lines[name]
+        account = box.ours().get(name)
+        if not line.served_on(box.name):
+            if account is not None:
+                raise Broken(f"I1: {name} {why} {line.state} on {box.name}, and can log in there")
+            return
+        if account is None or account.password != password:
+            found = "no" if account is None else "another password in the"
+            raise Broken(f"I11: {name} {why} present on {box.name}, and there is {found} account")
+        if line.ends_at is not None and box.ends_too_early(account, line.ends_at):
+            raise Broken(f"{box.name} itself ends {name} at {account.end}, before {line.ends_at}")
+
+    # -- mails
+
+    async def _check_mails(self, first: int) -> None:
+        async with self.house.ledger.read() as tx:
+            rows = list(await tx.session.exec(select(models.Mail)))
+            bodies = {row.message_id: (await load_mail(tx, row.id)).body for row in rows}
+            names = {row.id: row.username for row in await tx.session.exec(select(models.Line))}
+            orders = list(await tx.session.exec(select(models.Order)))
+        if len(bodies) != len(rows):
+            raise Broken("I5: two messages with one Message-ID")
+        copies = Counter(str(mail.message["Message-ID"]) for mail in self.house.mails.mails)
+        for mail in self.house.mails.mails:
+            if bodies.get(str(mail.message["Message-ID"])) != mail.raw:
+                raise Broken(f"I5: a mail that is not the one that was stored: {mail.subject}")
+        more = sum(copies.values()) - len(copies)
+        if more > self.answers_lost + self.house.lapses.happened:
+            raise Broken(f"I5: {more} mails were handed over again, and {self.answers_lost} answers were lost")
+        about = {order.grant_id or order.ref.partition("/")[0] for order in orders} | {order.id for order in orders}
+        for row in rows:
+            if row.state is MailState.ACCEPTED and row.message_id not in copies:
+                raise Broken(f"a {row.kind} mail was said to be accepted, and nobody has it")
+            if row.state is MailState.REFUSED and not self.refusing:
+                raise Broken(f"a {row.kind} mail was given up, and nobody refused it")
+            if row.ref.partition("/")[0] not in about:
+                raise Broken(f"I5: a {row.kind} mail about nothing that was ordered: {row.ref}")
+            if row.id not in self._mails:
+                self._mails.add(row.id)
+                self.counts[f"mail {row.kind}"] += 1
+                self._check_truth(row, names[row.line_id], first)
+
+    def _check_truth(self, mail: models.Mail, name: str, first: int) -> None:
+        """What a new mail says was so at some moment since we looked last."""
+        lately = [version.lines[name] for version in self.versions[first:] if name in version.lines]
+        states = {line.state for line in lately}
+        match mail.kind:
+            case MailKind.CREDENTIALS | MailKind.SECOND_HALF:
+                true = "present" in states
+            case MailKind.BLOCKED:
+                true = any(line.blocks for line in lately)
+            case MailKind.CLOSED:
+                true = any(line.closed for line in lately)
+            case MailKind.REMINDER:
+                grant = mail.ref.partition("/")[0]
+                true = any(line.state == "present" and line.last is line.grants.get(grant) for line in lately)
+            case _:
+                true = states != {"absent"}
+        if not true:
+            raise Broken(f"{name} was told {mail.kind} while it was {states}")
+
+    # -- rest
+
+    async def rest(self, *, dead: str | None = None) -> None:
+        """Take all faults away, but for one host that stays dead: everything else comes to be as it should be."""
+        house = self.house
+        house.lapses.ahead.clear()
+        house.mails.heal()
+        for box in house.boxes.values():
+            if box.name != dead:
+                box.heal()
+        if dead is not None:
+            house.boxes[dead].down = True
+            house.boxes[dead].wake()
+        await house.start("orders")
+        await house.start("hosts")
+        await house.clock.pass_time(NEXT_LOOKS)
+        for box in house.boxes.values():
+            if box.name != dead:
+                done = await house.reconcile(box.name)
+                if done.error is not None or (done.found is not None and done.found.behind):
+                    raise Broken(f"{box.name} is not brought in step: {done}")
+                box.set_back = False
+        # An order learns at its next look of what a Reconcile has brought about.
+        await house.clock.pass_time(NEXT_LOOKS)
+        await self.check()
+        await self._check_all(dead)
+        self._check_times()
+        await self._check_reminders()
+        if dead is None:
+            self._check_settled()
+
+    async def _check_all(self, dead: str | None) -> None:
+        async with self.house.ledger.read() as tx:
+            lines = list(await tx.session.exec(select(models.Line)))
+            passwords = {line.username: password_of(tx.keys, line).get_secret_value() for line in lines}
+        if passwords.keys() != self.picture.lines.keys():
+            raise Broken(f"I7, I10: the ledger has {sorted(passwords)}, not {sorted(self.picture.lines)}")
+        for box in self.house.boxes.values():
+            if box.name != dead:
+                for name, password in passwords.items():
+                    self._check_served(box, name, password, "should be" if dead is None else "(I8) should be")
+
+    def _check_times(self) -> None:
+        """What had to happen by now has happened."""
+        now = self.house.clock.now() - SLACK
+        for line in self.picture.lines.values():
+            for grant in line.open_grants:
+                if grant.ends_at < now:
+                    raise Broken(f"{line.name} was to end at {grant.ends_at}, and it is {now}")
+            for block in line.blocks.values():
+                if block.until is not None and block.until < now and not line.closed:
+                    raise Broken(f"the block {block.case} of {line.name} was to end at {block.until}, and it is {now}")
+            self._check_first_proof(line.name)
+
+    def _check_first_proof(self, name: str) -> None:
+        """A trial has its 48 hours from the moment at which the customer could use it."""
+        line = self.picture.lines[name]
+        (first, *rest) = line.grants.values()
+        proofs = [box.first[name] for box in self.house.boxes.values() if name in box.first]
+        if first.plan != "trial" or not proofs or rest or line.closed or self.disturbed or len(line.known) > 2:
+            return
+        late = min(proofs) - first.given_at > timedelta(seconds=120)
+        if late and first.open and not first.late:
+            raise Broken(f"the trial of {name} was first served at {min(proofs)}, and ends at {first.ends_at}")
+        if first.late and first.ends_at > min(proofs) + timedelta(hours=48, minutes=10):
+            raise Broken(f"the trial of {name} was first served at {min(proofs)}, and lasts until {first.ends_at}")
+
+    async def _check_reminders(self) -> None:
+        """Who was served by its last grant at the time of a reminder got it, and nobody else."""
+        if self.disturbed:
+            return
+        async with self.house.ledger.read() as tx:
+            query = select(models.Mail).where(models.Mail.kind == MailKind.REMINDER)
+            sent = {row.ref for row in await tx.session.exec(query)}
+        now = self.house.clock.now() - SLACK
+        for line in self.picture.lines.values():
+            for grant_id, grant in line.grants.items():
+                for ahead in REMINDERS["trial" if grant.plan == "trial" else "paid"]:
+                    moment, ref = grant.ends_at - ahead, f"{grant_id}/{ahead // HOUR}h"
+                    if grant.late or moment < grant.given_at + SLACK or moment > now:
+                        continue
+                    then = self._quiet_at(line.name, moment)
+                    if then is None:
+                        continue
+                    before = then.lines[line.name]
+                    wanted = before.state == "present" and before.last is before.grants[grant_id]
+                    if wanted != (ref in sent):
+                        raise Broken(f"{line.name} was {'not ' if wanted else ''}reminded at {moment}")
+
+    def _quiet_at(self, name: str, moment: datetime) -> Picture | None:
+        """The picture at that moment; None if something came to the line at about that time."""
+        mine = [(at, number) for at, number, of in self.changes if of == name]
+        if any(abs(at - moment) < SLACK for at, _ in mine):
+            return None
+        before = [number for at, number in mine if at < moment]
+        return self.versions[max(before)] if before else None
+
+    def _check_settled(self) -> None:
+        """With everything repaired no order waits but those that wait for a moment to come."""
+        for placed in self.placed:
+            if placed.outcome.done():
+                continue
+            line = self.picture.lines.get(getattr(placed.order, "line", "") or "")
+            moving = isinstance(placed.order, MoveOrder) and line is not None and line.move is not None
+            if not moving:
+                raise Broken(f"{identity(placed.order)} is not done, though nothing is in its way")
+
+    # -- secrets
+
+    async def check_secrets(self) -> None:
+        """No password, address or name stands in what Temporal keeps."""
+        async with self.house.ledger.read() as tx:
+            lines = list(await tx.session.exec(select(models.Line)))
+            secrets = {password_of(tx.keys, line).get_secret_value() for line in lines}
+        secrets |= {
+            password for box in self.house.boxes.values() for name, password in box.let_in if name not in box.others
+        }
+        secrets |= {line.username for line in lines} | {line.person for line in self.picture.lines.values()}
+        service = self.house.clients[FIRST].workflow_service
+        closed = await service.list_closed_workflow_executions(ListClosedWorkflowExecutionsRequest(namespace=FIRST))
+        still_open = await service.list_open_workflow_executions(ListOpenWorkflowExecutionsRequest(namespace=FIRST))
+        for each in (*closed.executions, *still_open.executions):
+            found = each.execution
+            for client in self.house.clients.values():
+                handle = client.get_workflow_handle(found.workflow_id, run_id=found.run_id)
+                with contextlib.suppress(RPCError):
+                    async for event in handle.fetch_history_events():
+                        kept = event.SerializeToString()
+                        if any(secret.encode() in kept for secret in secrets):
+                            raise Broken(f"I6: a secret stands in the history of {found.workflow_id}")
+                        self.counts["history events searched"] += 1
+
+
+def _another(order: Order) -> Order:
+    """The same id with another body."""
+    match order:
+        case TrialOrder() | PurchaseOrder(email=str()):
+            return order.model_copy(update={"email": "somebody.else@example.org"})
+        case RenewalOrder() | PurchaseOrder():
+            return order.model_copy(update={"days": order.days + 1})
+        case BlockOrder():
+            return order.model_copy(update={"reason": "another one"})
+        case MoveOrder():
+            return order.model_copy(update={"overlap_hours": order.overlap_hours + 1})
+        case _:
+            return RenewalOrder(caller=order.caller, order=getattr(order, "order", "u-1"), line=order.line, days=1)
+
+
+def _readable(after: dict[str, Any]) -> dict[str, object]:
+    """What an event says of a line, to be compared."""
+    ends_at = after["ends_at"]
+    return {
+        **{name: after[name] for name in ("revision", "pair", "state", "plan")},
+        "ends_at": None if ends_at is None else datetime.fromisoformat(ends_at).astimezone(UTC),
+        "blocks": set(after["blocks"]),
+        "left": set(after["left"]),
+    }
