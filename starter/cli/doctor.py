@@ -19,10 +19,12 @@ from starter.cli.context import CONNECT_PATIENCE, Context
 from starter.cli.findings import exit_of, show_findings, worst
 from starter.cli.hosts_checked import capacities_of, expected_on, inspect_all
 from twinline.errors import Category, TwinlineError
-from twinline.hosts.check import About, Finding, Verdict
+from twinline.hosts.check import About, Finding, Verdict, clock_finding
 from twinline.hosts.check_accounts import Ledgered
+from twinline.hosts.clocks import MOST_APART, ClockFacts
 from twinline.inventory import Host, Inventory, load_inventory
 from twinline.keys import KeyRing
+from twinline.ledger import Ledger
 from twinline.ledger.schema import is_current
 from twinline.mail import HandOverError, SmtpTarget, SmtpUrlError, greet
 from twinline.messages import ORDERS_QUEUE, host_queue
@@ -91,8 +93,8 @@ async def _ledger(context: Context, hosts: Sequence[Host]) -> tuple[dict[str, Le
     try:
         async with context.ledger() as ledger:
             if await is_current(ledger):
-                found = about.ok("tables", "opens, and its tables are those of this version")
-                return await expected_on(ledger, hosts), [found]
+                found = about.ok("tables", f"opens ({ledger.kind}), and its tables are those of this version")
+                return await expected_on(ledger, hosts), [found, *await _database_clock(about, ledger)]
     except TwinlineError as error:
         return None, [_trouble("ledger", "tables", error)]
     return None, [
@@ -102,6 +104,15 @@ async def _ledger(context: Context, hosts: Sequence[Host]) -> tuple[dict[str, Le
             hint="start `twinline worker`, which migrates an older ledger; a newer one needs the newer twinline",
         )
     ]
+
+
+async def _database_clock(about: About, ledger: Ledger) -> list[Finding]:
+    """Whether the clock by which hosts are judged is this machine's too; a file has none of its own."""
+    if ledger.kind == "SQLite":
+        return []
+    asked = time.time()
+    theirs = (await ledger.now()).timestamp()
+    return [clock_finding(about, ClockFacts(asked=asked, theirs=theirs, answered=time.time()))]
 
 
 # --- Temporal ---------------------------------------------------------------------------------------
@@ -137,6 +148,9 @@ def queue_finding(name: str, ages: Sequence[float]) -> Finding:
     """Judge a task queue by how many seconds ago each of its pollers was seen."""
     about = About("worker")
     hint = "start `twinline worker`; after a host was added to the inventory, start it again"
+    if ages and min(ages) < -MOST_APART:
+        behind = f"polled {span(-min(ages))} from now: this machine's clock is behind Temporal's"
+        return about.warn(name, behind, hint="let all machines keep time by NTP: ends go by Temporal's clock")
     living = [age for age in ages if age <= POLLER_AGE]
     if living:
         many = "a worker polls" if len(living) == 1 else f"{len(living)} workers poll"

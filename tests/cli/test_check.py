@@ -325,6 +325,8 @@ def test_findings_decide_the_exit_code() -> None:
         ((200.0,), Verdict.FAIL, "nobody has polled for 3 min"),
         ((30.0, 200.0), Verdict.OK, "a worker polls, last 30 s ago"),
         ((30.0, 60.0), Verdict.OK, "2 workers poll, last 30 s ago"),
+        ((-119.0,), Verdict.OK, "a worker polls, last 0 s ago"),
+        ((-300.0, 30.0), Verdict.WARN, "polled 5 min from now: this machine's clock is behind Temporal's"),
     ],
 )
 def test_a_queue_is_served_while_somebody_polled_it_lately(

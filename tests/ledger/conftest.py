@@ -55,6 +55,17 @@ def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shelf]:
     databases.clear()
 
 
+@pytest.fixture(params=DATABASES)
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without a single table, once for each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/ledger.db"
+        return
+    cluster: Cluster = request.getfixturevalue("cluster")
+    with cluster.database() as url:
+        yield url
+
+
 @pytest_asyncio.fixture
 async def desk(shelf: Shelf, keys: KeyRing) -> AsyncIterator[Desk]:
     store = shelf.new()

@@ -1,18 +1,30 @@
 """The migrations make exactly the tables that the code uses, and protect what must not change."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import text
+from sqlmodel import select, text
 
 from tests.ledger.support import Desk
 from twinline.errors import Misconfigured
 from twinline.keys import KeyRing
-from twinline.ledger import Ledger, migrate, models
+from twinline.ledger import Ledger, migrate, migrations, models
+from twinline.ledger.schema import is_current
+
+
+def _upgrade_to(connection: Connection, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
 
 def _differences(connection: Connection) -> list[object]:
@@ -20,14 +32,39 @@ def _differences(connection: Connection) -> list[object]:
     return list(compare_metadata(MigrationContext.configure(connection, opts=options), models.Row.metadata))
 
 
-async def test_an_empty_database_gets_exactly_the_tables_of_the_code(tmp_path: Path, keys: KeyRing) -> None:
-    ledger = await Ledger.open(f"sqlite:///{tmp_path}/ledger.db", keys=keys)
+async def test_an_empty_database_gets_exactly_the_tables_of_the_code(empty: str, keys: KeyRing) -> None:
+    ledger = await Ledger.open(empty, keys=keys)
     try:
+        assert not await is_current(ledger)
         async with ledger.write() as tx:
             assert await (await tx.session.connection()).run_sync(_differences) != []
         await ledger.migrate()
         async with ledger.write() as tx:
             assert await (await tx.session.connection()).run_sync(_differences) == []
+        assert await is_current(ledger)
+    finally:
+        await ledger.close()
+
+
+async def test_every_step_keeps_what_the_ledger_held_before_it(empty: str, keys: KeyRing) -> None:
+    """There are no steps back: whoever has to go back restores the backup from before the upgrade."""
+    ledger = await Ledger.open(empty, keys=keys)
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+    steps = [script.revision for script in scripts.walk_revisions()][::-1]
+    try:
+        for step in steps:
+            async with ledger.write() as tx:
+                await (await tx.session.connection()).run_sync(_upgrade_to, step)
+                if step == steps[0]:
+                    values = "('old', 'oscam', '2026-01-01 00:00:00')"
+                    insert = text(f"INSERT INTO host (name, protocol, created_at) VALUES {values}")  # noqa: S608
+                    await (await tx.session.connection()).execute(insert)
+        assert await is_current(ledger)
+        async with ledger.write() as tx:
+            assert await (await tx.session.connection()).run_sync(_differences) == []
+            (host,) = (await tx.session.exec(select(models.Host))).all()
+            assert (host.name, host.attention) == ("old", None)
+            assert host.created_at == datetime(2026, 1, 1, tzinfo=UTC)
     finally:
         await ledger.close()
 

@@ -32,13 +32,6 @@ def store(cluster: Cluster) -> Iterator[PostgresStore]:
     shelf.clear()
 
 
-@pytest.fixture
-def empty(cluster: Cluster) -> Iterator[str]:
-    """The URL of a database without a single table."""
-    with cluster.database() as url:
-        yield url
-
-
 @pytest_asyncio.fixture
 async def desks(store: PostgresStore, keys: KeyRing) -> AsyncIterator[list[Desk]]:
     """One ledger, as four workers have it."""
@@ -121,15 +114,12 @@ async def test_a_database_in_another_encoding_is_refused(cluster: Cluster, keys:
     cluster.drop(name)
 
 
-async def test_an_empty_database_lacks_tables_until_it_is_migrated(empty: str, keys: KeyRing) -> None:
-    ledger = await Ledger.open(empty, keys=keys)
-    assert not await is_current(ledger)
-    with pytest.raises(Misconfigured, match="lacks tables"):
-        async with ledger.write() as tx:
-            await tx.session.get(models.Line, "1")
-    await asyncio.gather(*(migrate(empty) for _ in range(4)))
-    assert await is_current(ledger)
-    await ledger.close()
+async def test_workers_that_start_together_migrate_once(cluster: Cluster, keys: KeyRing) -> None:
+    with cluster.database() as empty:
+        ledger = await Ledger.open(empty, keys=keys)
+        await asyncio.gather(*(migrate(empty) for _ in range(4)))
+        assert await is_current(ledger)
+        await ledger.close()
 
 
 async def test_a_restarted_server_is_found_again_and_what_was_under_way_may_be_repeated(

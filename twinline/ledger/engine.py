@@ -58,6 +58,14 @@ class Ledger:
         with _translating(self._database):
             await _migrate(self._database)
 
+    @property
+    def kind(self) -> str:
+        """What it is kept in, as a person calls it; known once it was opened."""
+        version: tuple[int, ...] | None = getattr(self._database.writer.dialect, "server_version_info", None)
+        if self._database.writer.dialect.name == "sqlite" or not version:
+            return "SQLite"
+        return f"PostgreSQL {version[0]}"
+
     async def now(self) -> datetime:
         """What the clock of the ledger's own machine shows, which decides between others; raises Unavailable."""
         if self._database.writer.dialect.name == "sqlite":

@@ -45,6 +45,7 @@ class World:
     new ports. `timescale` is that of the daemons: 1.0 is true time. `grace`, `delay_notice` and `reconcile_every`
     (seconds) override the worker's settings. With `codec` Temporal's web interface shows payloads opened. Use it as an
     async context manager; the worker is started separately. Its programs end with the thread that starts it.
+    `database_url` names another ledger than the file in the folder.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class World:
         delay_notice: float | None = None,
         reconcile_every: float = SELDOM,
         codec: bool = False,
+        database_url: str | None = None,
     ) -> None:
         self.folder = folder.absolute()
+        self._database_url = database_url or f"sqlite:///{self.folder / 'ledger.db'}"
         self.timescale = timescale
         self._codec_port = free_port() if codec else None
         self.temporal = TemporalServer(self.folder / "temporal", codec_endpoint=self.codec_url)
@@ -190,7 +193,7 @@ class World:
         """The variables that make any twinline command work in this world; once started."""
         return {
             "TWINLINE_INVENTORY": str(self._inventory_file),
-            "TWINLINE_DATABASE_URL": f"sqlite:///{self.folder / 'ledger.db'}",
+            "TWINLINE_DATABASE_URL": self._database_url,
             "TWINLINE_SMTP_URL": self.mail_catcher.url,
             "TWINLINE_KEYS": str(self._key_ring_file),
             "TEMPORAL_ADDRESS": self.temporal.address,
