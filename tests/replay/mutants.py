@@ -71,6 +71,7 @@ SEEN_BY_REPLAY: Final = (
         "        await self.settle(recorded)\n        return await self.settle(recorded)",
     ),
     Mutant("removed_child", "Block", "block.py", "            await self._keep_its_end(order)", "            pass"),
+    Mutant("other_child", "Block", "block.py", "id=block_end_workflow_id(order)", "id=order.case"),
     Mutant("other_activity", "Reconcile", "reconcile.py", "NameOf.END_OVERDUE, sweep", "NameOf.SETTLE_ORDER, sweep"),
     Mutant(
         "removed_timer",

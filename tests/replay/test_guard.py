@@ -3,10 +3,13 @@
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from temporalio.api.enums.v1 import WorkflowTaskFailedCause
+from temporalio.client import WorkflowHistory
 
 import worker
 from tests.replay.commands import Replayed, counted, replay
@@ -14,6 +17,12 @@ from tests.replay.mutants import PATCHED, SEEN_BY_COMMANDS, SEEN_BY_REPLAY, Muta
 from tests.replay.paths import PATHS
 from tests.replay.record import REFUSED, Recorder, open_converter
 from tests.replay.shelf import ANEW, FIRST, Shelf, explained_by, this_release
+from tests.replay.studio import PatientHost, until
+from tests.support.temporal import dev_server
+from tests.workflows.house import House, run_house
+from twinline.hosts.errors import HostUnreachable
+from twinline.keys import KeyRing
+from twinline.messages import HalfState, PurchaseOrder, order_workflow_id
 from worker import WORKFLOWS
 
 SHELF = Shelf()
@@ -112,6 +121,60 @@ async def test_a_patch_is_recorded_beside_what_was_shipped_and_stops_older_code(
     # Who goes back to the release before leaves behind what has met the patch.
     (older,) = await replay([shelf.history("99.0", name)], workflows=WORKFLOWS, converter=open_converter())
     assert older.failure is not None
+
+
+@pytest.mark.soak
+async def test_an_upgrade_goes_on_with_what_runs_and_going_back_leaves_what_met_a_patch_unharmed(
+    garden: Path, tmp_path: Path, key_ring: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker is upgraded, taken back and upgraded again, while one order of before and one of between wait."""
+    before, between = (
+        PurchaseOrder(order=name, email=f"{name}@example.org", region="eu", days=30) for name in ("before", "between")
+    )
+    today, patched = worker.WORKFLOWS, PATCHED.plant(garden)
+
+    @asynccontextmanager
+    async def working(workflows: Sequence[type], *, hosts_away: bool = True) -> AsyncGenerator[House]:
+        monkeypatch.setattr(worker, "WORKFLOWS", workflows)
+        async with run_house(tmp_path, key_ring, await server.connect(key_ring), grace=1, host=PatientHost) as house:
+            if hosts_away:
+                house.hosts["os-eu1"].trouble = HostUnreachable("no SSH connection")
+            yield house
+
+    async with dev_server() as server:
+        client = await server.connect(key_ring)
+        runs = [client.get_workflow_handle(order_workflow_id(order)) for order in (before, between)]
+
+        async def fails() -> bool:
+            return (await runs[1].describe()).raw_description.pending_workflow_task.attempt > 2
+
+        async with working(today) as house:
+            await begun(house, before)
+        async with working(patched) as house:
+            await begun(house, between)
+        async with working(today):
+            await until(fails)
+        async with working(patched, hosts_away=False) as house:
+            receipts = [await house.order(order, seconds=60) for order in (before, between)]
+
+        histories = [await run.fetch_history() for run in runs]
+    assert {half.state for receipt in receipts for half in receipt.halves} == {HalfState.APPLIED}
+    assert [failures(history) for history in histories] == [
+        set(),
+        {WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR},
+    ]
+
+
+async def begun(house: House, order: PurchaseOrder) -> None:
+    """Place an order, and let it come so far that one half is told."""
+    await house.start(order)
+    await house.mails.wait_for(lambda mail: f"{order.order}@" in str(mail.message["To"]))
+
+
+def failures(history: WorkflowHistory) -> set[int]:
+    """Why tasks of a workflow failed."""
+    failed = [event for event in history.events if event.HasField("workflow_task_failed_event_attributes")]
+    return {event.workflow_task_failed_event_attributes.cause for event in failed}
 
 
 def test_a_shipped_release_takes_no_recording(shelf: Shelf) -> None:
