@@ -12,10 +12,9 @@ from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes, PayloadCodec
 
-from twinline.keys import KeyRing, KeyRingError
+from twinline.keys import PAYLOADS, KeyRing, KeyRingError
 
 ENCODING: Final = b"binary/encrypted"
-_PURPOSE: Final = "payload"
 _AAD: Final = b"temporal"
 
 
@@ -39,14 +38,14 @@ class EncryptionCodec(PayloadCodec):
     def _sealed(self, payload: Payload) -> Payload:
         return Payload(
             metadata={"encoding": ENCODING, "encryption-key-id": self._keys.primary.encode()},
-            data=self._keys.seal(payload.SerializeToString(), aad=_AAD, purpose=_PURPOSE),
+            data=self._keys.seal(payload.SerializeToString(), aad=_AAD, purpose=PAYLOADS),
         )
 
     def _opened(self, payload: Payload) -> Payload:
         if payload.metadata.get("encoding") != ENCODING:
             return payload
         try:
-            return Payload.FromString(self._keys.open(payload.data, aad=_AAD, purpose=_PURPOSE))
+            return Payload.FromString(self._keys.open(payload.data, aad=_AAD, purpose=PAYLOADS))
         except DecodeError:
             raise KeyRingError(
                 "a payload was sealed by something else than this codec",

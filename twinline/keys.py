@@ -1,14 +1,16 @@
 """The key ring: seals what must not be read, and makes marks and hashes that outlive a rotation.
 
 Sealing keys rotate: the primary seals, every key in the ring opens. The stable key never rotates, because
-what it made (marks in host files, hashes of persons) must come out the same again. A process that meets a key which
-came in since it started reads the file again, so that a rotation needs no restart.
+what it made (marks in host files, hashes of persons) must come out the same again. A process notices that the file was
+replaced since it read it, so that a rotation needs no restart. A key that is retired is destroyed but for the part
+that opens Temporal's payloads: workflows may sleep for years, and what they were told must still open.
 """
 
 import base64
 import binascii
 import hmac
 import json
+import logging
 import os
 import re
 import secrets
@@ -21,9 +23,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from twinline.errors import Category, Misconfigured, TwinlineError
+
+log = logging.getLogger(__name__)
 
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -40,12 +44,19 @@ class KeyRingError(TwinlineError):
     category: ClassVar[Category] = Category.REFUSED
 
 
+_KeyId = Annotated[str, StringConstraints(pattern=f"^{_KEY_ID.pattern}$")]
+PAYLOADS: Final = "payload"
+"""The purpose of what Temporal keeps; retired keys still serve it."""
+
+
 class _RingFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     primary: str
-    keys: dict[Annotated[str, StringConstraints(pattern=f"^{_KEY_ID.pattern}$")], str]
+    keys: dict[_KeyId, str]
     stable: str
+    payload_keys: dict[_KeyId, str] = Field(default_factory=dict[str, str])
+    """What is left of retired keys."""
 
 
 class KeyRing:
@@ -54,11 +65,19 @@ class KeyRing:
     Nonces are random, so one key must not seal more than 2**32 times (NIST SP 800-38D, 8.3): rotate before.
     """
 
-    __slots__ = ("_ciphers", "_keys", "_mac_keys", "_path", "_primary", "_stable")
+    __slots__ = ("_ciphers", "_keys", "_mac_keys", "_path", "_payload_keys", "_primary", "_seen", "_stable")
 
-    def __init__(self, *, primary: str, keys: Mapping[str, bytes], stable: bytes) -> None:
+    def __init__(
+        self,
+        *,
+        primary: str,
+        keys: Mapping[str, bytes],
+        stable: bytes,
+        payload_keys: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Build a ring from raw 32-byte keys; raises ValueError, without key material, when they do not fit."""
-        for key_id, key in keys.items():
+        payload_keys = payload_keys or {}
+        for key_id, key in (*keys.items(), *payload_keys.items()):
             if not _KEY_ID.fullmatch(key_id):
                 raise ValueError("a key id is not of the form [a-z0-9][a-z0-9._-]{0,31}")
             if len(key) != _KEY_BYTES:
@@ -69,10 +88,12 @@ class KeyRing:
             raise ValueError('"primary" names no key of "keys"')
         self._primary = primary
         self._keys = dict(keys)
+        self._payload_keys = dict(payload_keys)
         self._stable = stable
         self._ciphers: dict[tuple[str, str], AESGCM] = {}
         self._mac_keys: dict[str, bytes] = {}
         self._path: Path | None = None
+        self._seen: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
         return "KeyRing(…)"
@@ -107,8 +128,9 @@ class KeyRing:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read the ring from `path`; raises Misconfigured when it is missing, readable by others or broken."""
+        seen = _signature(path)
         ring = cls._of(path, _read_file(path))
-        ring._path = path
+        ring._path, ring._seen = path, seen
         return ring
 
     @classmethod
@@ -119,24 +141,42 @@ class KeyRing:
         """
         file = _read_file(path)
         cls._of(path, file)
-        fresh = _next_id(file.keys)
-        content = file.model_copy(update={"primary": fresh, "keys": {**file.keys, fresh: _fresh_key()}})
-        beside = path.with_name(f".{path.name}.new")
-        try:
-            _write_private(beside, _text_of(content))
-            beside.rename(path)
-            _sync_folder(path.parent)
-        except FileExistsError:
-            raise Misconfigured(
-                f"{beside} is in the way: another rotation runs, or one was cut short",
-                hint=f"If no other one runs, remove {beside} and repeat this; the ring itself is whole.",
-            ) from None
-        except OSError as error:
-            raise _not_written(path, error) from None
+        fresh = _next_id((*file.keys, *file.payload_keys))
+        _replace(path, file.model_copy(update={"primary": fresh, "keys": {**file.keys, fresh: _fresh_key()}}))
         return cls.load(path)
+
+    @classmethod
+    def retire(cls, path: Path, key_id: str) -> Self:
+        """Destroy an old key of the ring at `path`, but for the part that opens Temporal's payloads, and load the ring.
+
+        See first that nothing else needs it: what it sealed can't be opened again. Raises KeyRingError (it seals
+        now, or there is no such key), Misconfigured.
+        """
+        file = _read_file(path)
+        ring = cls._of(path, file)
+        if key_id == file.primary:
+            raise KeyRingError(f'the key "{key_id}" seals now', hint="Run `twinline keys rotate` first.")
+        if key_id not in file.keys:
+            raise KeyRingError(
+                f'the key ring has no key "{key_id}" to retire',
+                hint=f"Its old keys: {', '.join(ring.old_keys) or 'none'}.",
+            )
+        left = {other: text for other, text in file.keys.items() if other != key_id}
+        part = base64.b64encode(_subkey(ring._keys[key_id], "seal", PAYLOADS)).decode()
+        parts = {**file.payload_keys, key_id: part}
+        _replace(path, file.model_copy(update={"keys": left, "payload_keys": parts}))
+        return cls.load(path)
+
+    @property
+    def old_keys(self) -> tuple[str, ...]:
+        """The ids of keys that open everything they sealed, and seal no more."""
+        return tuple(key_id for key_id in self._keys if key_id != self._primary)
 
     def seal(self, plain: bytes, *, aad: bytes, purpose: str = "ledger") -> bytes:
         """Encrypt with the primary key; `aad` says where the result belongs and is needed to open it."""
+        if self._path is not None and _signature(self._path) != self._seen:
+            # What an old key sealed could never be opened again once that is retired.
+            self._follow(self._path)
         header = _header(self._primary)
         nonce = os.urandom(_NONCE_BYTES)
         return header + nonce + self._cipher(self._primary, purpose).encrypt(nonce, plain, header + aad)
@@ -144,7 +184,14 @@ class KeyRing:
     def open(self, sealed: bytes, *, aad: bytes, purpose: str = "ledger") -> bytes:
         """Decrypt what any key of this ring sealed with the same `aad` and purpose; raises KeyRingError."""
         key_id = key_of(sealed)
-        if key_id not in self._keys and not self._read_again_for(key_id):
+        if not self._has(key_id, purpose) and self._path is not None:
+            self._read_again(self._path)
+        if key_id in self._payload_keys and purpose != PAYLOADS:
+            raise KeyRingError(
+                f'a sealed value needs the key "{key_id}", which was destroyed (`twinline keys retire`)',
+                hint="Nothing can open it; is this ledger a backup of before that?",
+            )
+        if not self._has(key_id, purpose):
             raise KeyRingError(
                 f'a sealed value needs the key "{key_id}", which the key ring lacks',
                 hint='Put that key back under "keys" of the key ring file; old keys must stay in it.',
@@ -174,25 +221,38 @@ class KeyRing:
     @classmethod
     def _of(cls, path: Path, file: _RingFile) -> Self:
         try:
-            keys = {key_id: _decoded(f'key "{key_id}"', text) for key_id, text in file.keys.items()}
-            return cls(primary=file.primary, keys=keys, stable=_decoded('"stable"', file.stable))
+            keys, parts = (
+                {key_id: _decoded(f'key "{key_id}"', text) for key_id, text in each.items()}
+                for each in (file.keys, file.payload_keys)
+            )
+            return cls(primary=file.primary, keys=keys, stable=_decoded('"stable"', file.stable), payload_keys=parts)
         except ValueError as error:
             raise _broken(path, error) from None
 
-    def _read_again_for(self, key_id: str) -> bool:
-        """Take over a ring that was rotated since we read it; one that is not ours any more stays outside."""
-        if self._path is None:
-            return False
-        found = self.load(self._path)
-        if found._stable != self._stable or key_id not in found._keys:
-            return False
-        self._primary, self._keys = found._primary, found._keys
-        return True
+    def _has(self, key_id: str, purpose: str) -> bool:
+        return key_id in self._keys or (purpose == PAYLOADS and key_id in self._payload_keys)
+
+    def _follow(self, path: Path) -> None:
+        """Take over a ring that was replaced; a broken one is told once and must not stop orders: ours still seals."""
+        try:
+            self._read_again(path)
+        except Misconfigured as error:
+            self._seen = _signature(path)
+            log.warning("the key ring that was read before stays in use: %s", error.message)
+
+    def _read_again(self, path: Path) -> None:
+        """Take over a ring that was replaced since we read it; one that is not ours any more stays outside."""
+        found = self.load(path)
+        self._seen = found._seen
+        if found._stable == self._stable:
+            self._primary, self._keys, self._payload_keys = found._primary, found._keys, found._payload_keys
+            self._ciphers.clear()
 
     def _cipher(self, key_id: str, purpose: str) -> AESGCM:
         cipher = self._ciphers.get((key_id, purpose))
         if cipher is None:
-            cipher = AESGCM(_subkey(self._keys[key_id], "seal", purpose))
+            master = self._keys.get(key_id)
+            cipher = AESGCM(self._payload_keys[key_id] if master is None else _subkey(master, "seal", purpose))
             self._ciphers[key_id, purpose] = cipher
         return cipher
 
@@ -232,7 +292,32 @@ def _next_id(key_ids: Iterable[str]) -> str:
 
 
 def _text_of(content: _RingFile) -> bytes:
-    return (json.dumps(content.model_dump(), indent=2) + "\n").encode()
+    return (json.dumps(content.model_dump(exclude_unset=True), indent=2) + "\n").encode()
+
+
+def _signature(path: Path) -> tuple[int, int] | None:
+    """Which file stands there; None while none does, as in the moment of a replacement by hand."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _replace(path: Path, content: _RingFile) -> None:
+    """Put a ring in place of another one whole: a crash leaves the old or the new one. Raises Misconfigured."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        _write_private(beside, _text_of(content))
+        beside.rename(path)
+        _sync_folder(path.parent)
+    except FileExistsError:
+        raise Misconfigured(
+            f"{beside} is in the way: another change of the ring runs, or one was cut short",
+            hint=f"If no other one runs, remove {beside} and repeat this; the ring itself is whole.",
+        ) from None
+    except OSError as error:
+        raise _not_written(path, error) from None
 
 
 def private_line(path: Path, what: str) -> str:

@@ -7,7 +7,7 @@ import typer
 
 from starter.cli import options
 from starter.cli.render import Exit
-from starter.cli.running import perform
+from starter.cli.running import confirm, perform
 
 
 def register(app: typer.Typer) -> None:
@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     keys.callback()(_keys)
     keys.command()(create)
     keys.command()(rotate)
+    keys.command()(retire)
     app.add_typer(keys, name="keys")
 
 
@@ -39,11 +40,48 @@ def rotate() -> None:
     """Add a fresh key to the ring of TWINLINE_KEYS, and seal the whole ledger with it.
 
     Running workers take it over by themselves. On other machines replace the ring's copies first by the new file.
-    Old keys stay in the ring: they still open what Temporal keeps of older orders.
+    Old keys stay in the ring until `twinline keys retire`.
 
     Example: twinline keys rotate
     """
     perform(_rotate(), as_json=False)
+
+
+def retire(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="An old key of the ring, such as k1.")],
+    *,
+    yes: options.Yes = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Destroy an old key, so that nobody opens what stands sealed with it in backups of the ledger.
+
+    Rotate first; replace the ring's copies on other machines, and restart what runs there. Then no backup of before can
+    be restored with its passwords and addresses. Temporal's histories still open.
+
+    Example: twinline keys retire k1
+    """
+    confirm(f"Destroy {key}? No backup of the ledger of before its rotation will ever open again.", yes=yes)
+    perform(_retire(key), as_json=as_json)
+
+
+async def _retire(key: str) -> int:
+    from starter.cli.context import Context  # noqa: PLC0415 - see `_create`
+    from twinline.keys import KeyRing, KeyRingError  # noqa: PLC0415
+    from twinline.ledger.sealing import sealed_with  # noqa: PLC0415
+
+    context = Context.load()
+    async with context.ledger() as ledger:
+        needed = await sealed_with(ledger, key)
+    if needed:
+        raise KeyRingError(
+            f'the key "{key}" is still needed: {needed} secrets of the ledger are sealed with it',
+            hint="`twinline keys rotate` seals them with a new one.",
+        )
+    KeyRing.retire(context.settings.keys, key)
+    typer.echo(
+        f"{key} is destroyed, in this file. Replace every other copy of it, backups too: they still hold the key."
+    )
+    return Exit.DONE
 
 
 async def _rotate() -> int:
@@ -59,7 +97,7 @@ async def _rotate() -> int:
     async with Context(context.settings, keys).ledger() as ledger:
         done = await reseal(ledger)
     typer.echo(f"{done.changed} of {done.rows} rows of the ledger were sealed again with it.")
-    typer.echo("Copy the ring to where you keep its backup; keep the old keys in it.")
+    typer.echo("Copy the ring to where you keep its backup. Old keys still open older backups of the ledger.")
     return Exit.DONE
 
 

@@ -6,7 +6,7 @@ Everything is real but the two daemons. A caller that hears nothing repeats its 
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ from temporalio.client import Client
 
 from starter.cli.hosts_checked import expected_on, inspect_all
 from starter.client import Twinline
+from tests.support.search import Search, look_in_files, look_in_temporal
 from tests.support.world import FAST
 from twinline.codec import data_converter
 from twinline.errors import Unavailable
@@ -117,6 +118,7 @@ async def storm(folder: Path, *, customers: int, cuts: int, seed: int) -> None:
             for number, email in enumerate(emails)
         ]
         opened, _ = await asyncio.gather(running.place_all(openings), running.cut_power(cuts, every=every))
+        first_passwords = await passwords_in(world, keys)
         changes: list[Order] = []
         for number, receipt in enumerate(opened):
             line = receipt.username
@@ -131,12 +133,13 @@ async def storm(folder: Path, *, customers: int, cuts: int, seed: int) -> None:
         ledger = await Ledger.open(world.env["TWINLINE_DATABASE_URL"], keys=keys)
         try:
             await nothing_was_lost(world, ledger, opened, changed)
-            secrets = [*emails, *[await password_of(ledger, line) for line in await lines_of(ledger)]]
         finally:
             await ledger.close()
         nothing_was_told_twice(world, emails, opened)
+        passwords = {**first_passwords, **await passwords_in(world, keys)}
+        await no_secret_is_in_temporal(client, keys, emails, passwords)
     # The world has ended: what was in memory or in a write-ahead log is on the disk by now.
-    no_secret_lies_around(world, secrets)
+    no_secret_lies_around(world, labelled(emails) | passwords)
 
 
 async def nothing_was_lost(world: World, ledger: Ledger, opened: Sequence[Receipt], changed: Sequence[Receipt]) -> None:
@@ -168,33 +171,48 @@ def nothing_was_told_twice(world: World, emails: Sequence[str], opened: Sequence
     assert all(receipt.mail is not None and receipt.mail.kind is not MailKind.DELAYED for receipt in opened)
 
 
-async def password_of(ledger: Ledger, line: LineView) -> str:
-    """The line's password."""
-    async with ledger.read() as tx:
-        return (await reveal_password(tx, line.username)).get_secret_value()
+async def passwords_in(world: World, keys: KeyRing) -> dict[str, str]:
+    """Every line's password by now, by a label that tells when another one came."""
+    ledger = await Ledger.open(world.env["TWINLINE_DATABASE_URL"], keys=keys)
+    try:
+        async with ledger.read() as tx:
+            names = [line.username for line in (await list_lines(tx, LineFilter(), limit=10_000)).lines]
+            passwords = [(await reveal_password(tx, name)).get_secret_value() for name in names]
+    finally:
+        await ledger.close()
+    return {f"password {name} {hash(password)}": password for name, password in zip(names, passwords, strict=True)}
 
 
-def no_secret_lies_around(world: World, secrets: Sequence[str]) -> None:
+def labelled(emails: Sequence[str]) -> dict[str, str]:
+    """The addresses, by label."""
+    return {f"address {number}": email for number, email in enumerate(emails)}
+
+
+async def no_secret_is_in_temporal(
+    client: Client, keys: KeyRing, emails: Sequence[str], passwords: Mapping[str, str]
+) -> None:
+    """No word stands in a history as Temporal has it, and no password in what is sealed there (I6)."""
+    sealed, opened = Search({**labelled(emails), **passwords}), Search({**labelled(emails), **passwords})
+    await look_in_temporal(client, keys, sealed=sealed, opened=opened)
+    assert sealed.finds == set()
+    assert {find for find in opened.finds if find.what in passwords} == set()
+    assert {find.what for find in opened.finds} == labelled(emails).keys(), "the search is blind"
+
+
+def no_secret_lies_around(world: World, secrets: Mapping[str, str]) -> None:
     """No password and no address in any file of the world but those where it belongs (I6).
 
     Among the files are Temporal's database with all histories, failures included, the ledger, every log, and what
     the helpers left in their state folders.
     """
     where_it_belongs = [world.site(host.name).accounts_file for host in world.inventory.hosts]
-    searched = [
-        path
-        for path in world.folder.rglob("*")
-        if path.is_file() and path not in where_it_belongs and path.suffix != ".eml"
-    ]
-    names = {path.name for path in searched}
+    elsewhere = [path for path in world.folder.rglob("*") if path not in where_it_belongs and path.suffix != ".eml"]
+    search, served = Search(secrets), Search(secrets)
+    names = look_in_files(search, elsewhere, world.folder)
     assert {"temporal.db", "ledger.db", "lock"} <= names, "the search looks in the wrong place"
-    found: list[str] = []
-    for path in searched:
-        content = path.read_bytes()
-        found += [path.name for secret in secrets if secret.encode() in content]
-    assert found == []
-    served = b"".join(path.read_bytes() for path in where_it_belongs)
-    assert any(secret.encode() in served for secret in secrets), "the search looks for the wrong words"
+    assert search.finds == set()
+    look_in_files(served, where_it_belongs, world.folder)
+    assert served.finds, "the search looks for the wrong words"
 
 
 @pytest.mark.timeout(240)

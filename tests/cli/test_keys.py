@@ -1,5 +1,6 @@
 """`keys rotate` in a world whose worker keeps running."""
 
+import sqlite3
 from pathlib import Path
 
 from tests.cli.conftest import Cli
@@ -31,3 +32,27 @@ async def test_a_ring_is_not_rotated_when_the_ledger_can_not_be_sealed_again(cli
     said = await away("keys", "rotate")
     assert (said.code, "does not exist" in said.err) == (2, True)
     assert ring_file.read_bytes() == before
+
+
+async def test_an_old_key_is_destroyed_once_nothing_of_the_ledger_needs_it(cli: Cli, world: World, line: str) -> None:
+    ring_file = Path(world.env["TWINLINE_KEYS"])
+    password = (await cli("line", "show", line, "--reveal", "--json")).json["password"]
+    backup = world.folder / "backup.db"
+    with sqlite3.connect(world.folder / "ledger.db") as live, sqlite3.connect(backup) as copy:
+        live.backup(copy)
+    old = KeyRing.load(ring_file).primary
+    needed = await cli("keys", "retire", old, "--yes", "--json")
+    assert (needed.code, needed.json["type"], "still needed" in needed.json["message"]) == (4, "KeyRingError", True)
+    assert (await cli("keys", "rotate")).code == 0
+
+    retired = await cli("keys", "retire", old, "--yes")
+
+    assert (retired.code, "is destroyed" in retired.out) == (0, True), retired.err
+    restored = await cli.with_env(TWINLINE_DATABASE_URL=f"sqlite:///{backup}")("line", "show", line, "--reveal")
+    assert (restored.code, "was destroyed" in restored.err, password in restored.out) == (4, True, False)
+    # Orders of before are read by Temporal's worker, and new ones go on.
+    assert (await cli("line", "show", line, "--reveal", "--json")).json["password"] == password
+    placed = await cli("renew", line, "--days", "1", "--order", "R-retired", "--json")
+    assert placed.code == 0, placed.out
+    assert (await cli("order", "show", "the-line", "--json")).code == 0
+    assert (await cli("keys", "retire", "k99", "--yes")).code == 4

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinline.errors import Misconfigured
-from twinline.keys import KeyRing, KeyRingError, key_of
+from twinline.keys import PAYLOADS, KeyRing, KeyRingError, key_of
 
 OLD, NEW, STABLE = (bytes([number]) * 32 for number in (1, 2, 3))
 BEFORE = KeyRing(primary="k1", keys={"k1": OLD}, stable=STABLE)
@@ -224,10 +224,11 @@ def test_a_broken_ring_is_refused_without_a_word_of_its_keys(tmp_path: Path, con
 def test_a_rotated_ring_seals_with_a_fresh_key_and_opens_what_the_old_one_sealed(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     before = KeyRing.create(path)
+    sealed = before.seal(SECRET, aad=b"here")
     rotated = KeyRing.rotate(path)
-    assert (before.primary, rotated.primary, KeyRing.rotate(path).primary) == ("k1", "k2", "k3")
     assert key_of(rotated.seal(SECRET, aad=b"")) == "k2"
-    assert rotated.open(before.seal(SECRET, aad=b"here"), aad=b"here") == SECRET
+    assert rotated.open(sealed, aad=b"here") == SECRET
+    assert KeyRing.rotate(path).primary == "k3"
     assert rotated.mac("mark", "a") == before.mac("mark", "a")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert sorted(tmp_path.iterdir()) == [path]
@@ -249,6 +250,70 @@ def test_a_ring_that_was_replaced_by_another_is_not_taken_over(tmp_path: Path) -
     sealed = KeyRing.rotate(path).seal(SECRET, aad=b"")
     with pytest.raises(KeyRingError, match="lacks"):
         running.open(sealed, aad=b"")
+
+
+def test_a_process_seals_with_the_new_key_as_soon_as_there_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    running = KeyRing.create(path)
+    KeyRing.rotate(path)
+    # It has met nothing that the new key sealed; with the old one this would be lost once that is retired.
+    assert key_of(running.seal(SECRET, aad=b"")) == "k2"
+
+
+@pytest.mark.parametrize("harm", ["", "{", None])
+def test_a_ring_that_breaks_under_a_running_process_is_told_once_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, harm: str | None
+) -> None:
+    path = tmp_path / "keys.json"
+    running = KeyRing.create(path)
+    whole = path.read_text()
+    path.unlink()
+    if harm is not None:
+        written(path, harm)
+    for _ in range(2):
+        assert running.open(running.seal(SECRET, aad=b""), aad=b"") == SECRET
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "the key ring that was read before stays in use"
+    ]
+    path.unlink(missing_ok=True)
+    written(path, whole)
+    KeyRing.rotate(path)
+    assert key_of(running.seal(SECRET, aad=b"")) == "k2"
+
+
+def test_a_retired_key_opens_what_temporal_keeps_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    running = KeyRing.create(path)
+    old = json.loads(path.read_text())["keys"]["k1"]
+    of_ledger, payload = running.seal(SECRET, aad=b"here"), running.seal(SECRET, aad=b"", purpose=PAYLOADS)
+    KeyRing.rotate(path)
+    retired = KeyRing.retire(path, "k1")
+    assert retired.open(payload, aad=b"", purpose=PAYLOADS) == SECRET
+    with pytest.raises(KeyRingError, match="was destroyed"):
+        retired.open(of_ledger, aad=b"here")
+    assert old not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    # A process that was running forgets it too, and goes on.
+    assert running.open(running.seal(SECRET, aad=b""), aad=b"") == SECRET
+    with pytest.raises(KeyRingError, match="was destroyed"):
+        running.open(of_ledger, aad=b"here")
+    assert running.open(payload, aad=b"", purpose=PAYLOADS) == SECRET
+    assert running.mac("mark") == retired.mac("mark")
+
+
+def test_a_retired_keys_name_is_not_given_again_and_it_can_not_be_retired_twice(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    KeyRing.create(path)
+    KeyRing.rotate(path)
+    KeyRing.retire(path, "k1")
+    assert KeyRing.rotate(path).primary == "k3"
+    KeyRing.retire(path, "k2")
+    assert KeyRing.rotate(path).old_keys == ("k3",)
+    before = path.read_bytes()
+    for key_id, words in (("k1", "has no key"), ("k9", "has no key"), ("k4", "seals now")):
+        with pytest.raises(KeyRingError, match=words):
+            KeyRing.retire(path, key_id)
+    assert path.read_bytes() == before
 
 
 def test_a_rotation_that_was_cut_short_is_told_and_the_ring_is_whole(tmp_path: Path) -> None:

@@ -29,6 +29,16 @@ class Resealed:
         return Resealed(rows=self.rows + other.rows, changed=self.changed + other.changed)
 
 
+async def sealed_with(ledger: Ledger, key_id: str) -> int:
+    """How many secrets of the ledger this key has sealed; raises KeyRingError (a value is none), Unavailable."""
+    count = 0
+    async with ledger.read() as tx:
+        line, mail = models.Line, models.Mail
+        for column in (line.password_sealed, line.email_sealed, mail.body_sealed):
+            count += sum(key_of(sealed) == key_id for sealed in await tx.session.exec(select(column)) if sealed)
+    return count
+
+
 async def reseal(ledger: Ledger) -> Resealed:
     """Seal every secret of the ledger with the primary key, a page of rows at a time; may be repeated at any time.
 
