@@ -5,7 +5,7 @@ its parent ends, or at which search attribute is set; these lines do. What stand
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -140,14 +140,21 @@ class _Words:
             if job.HasField("do_update"):
                 self._updates[job.do_update.protocol_instance_id] = job.do_update.name
 
-    def of(self, completion: WorkflowActivationCompletion) -> Iterator[str]:
+    def of(self, completion: WorkflowActivationCompletion) -> list[str]:
         """What a workflow asked for in one go; the answers to queries change nothing and are left out."""
         if completion.HasField("failed"):
-            yield f"workflow task fails: {completion.failed.failure.message}"
+            return [f"workflow task fails: {completion.failed.failure.message}"]
+        lines: list[str] = []
         for command in completion.successful.commands:
-            if not command.HasField("respond_to_query"):
-                said, note = self._said(command), self._note(command)
-                yield f"{said}{_NOTE}{note}" if note else said
+            if command.HasField("respond_to_query"):
+                continue
+            said, note = self._said(command), self._note(command)
+            at = len(lines)
+            # Python 3.11 ends a wait after the step that follows it, later ones before; a history can't tell.
+            while command.HasField("cancel_timer") and at and lines[at - 1].startswith("local "):
+                at -= 1
+            lines.insert(at, f"{said}{_NOTE}{note}" if note else said)
+        return lines
 
     def _said(self, command: WorkflowCommand) -> str:
         kind = str(command.WhichOneof("variant"))
