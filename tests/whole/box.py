@@ -114,13 +114,13 @@ class Box:
     def writer(self, ledger: Ledger, clock: Callable[[], datetime]) -> HostWriter:
         """The one writer of a worker for this host."""
 
+        books = _Books(ledger, clock)
+
         async def start() -> Helper:
             # What a writer needs of a helper is its face.
-            return cast(Helper, await InProcess.start(self))
+            return cast(Helper, await InProcess.start(self, books))
 
-        return HostWriter(
-            self.name, daemon=self.kind.daemon, ledger=LedgerOfHosts(ledger, clock=clock), start_helper=start
-        )
+        return HostWriter(self.name, daemon=self.kind.daemon, ledger=books, start_helper=start)
 
     def served(self) -> dict[str, Seen]:
         """Whom the daemon lets in, by name."""
@@ -167,24 +167,35 @@ class Box:
         return end is not None and int(str(end)) < ends_at.timestamp()
 
 
+class _Books(LedgerOfHosts):
+    """Remembers what time it told: the clock of a life may leap before the host is asked for its own."""
+
+    told: float = 0.0
+
+    async def now(self) -> float:
+        self.told = await super().now()
+        return self.told
+
+
 class InProcess:
     """The helper program without a connection, in a thread."""
 
-    def __init__(self, box: Box) -> None:
+    def __init__(self, box: Box, books: _Books) -> None:
         self.box = box
+        self._books = books
         self.hello: dict[str, Any] = {}
         self._closed = False
         self._turn = asyncio.Lock()
         self._program: helper_program.Helper | None = None
 
     @classmethod
-    async def start(cls, box: Box) -> "InProcess":
+    async def start(cls, box: Box, books: _Books) -> "InProcess":
         box.tries += 1
         if box.down:
             raise HostUnreachable("no SSH connection")
         if box.trouble is not None:
             raise box.trouble
-        helper = cls(box)
+        helper = cls(box, books)
         setup = {
             "accounts_file": str(box.accounts),
             "state_dir": str(box.folder / "state"),
@@ -199,7 +210,7 @@ class InProcess:
 
     async def clock(self) -> float:
         """What the host's clock shows, in POSIX seconds."""
-        return self.box.now().timestamp() + self.box.clock_ahead
+        return self._books.told + self.box.clock_ahead
 
     @property
     def closed(self) -> bool:

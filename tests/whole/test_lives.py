@@ -34,7 +34,7 @@ from twinline.ledger import migrate
 
 SEED: Final = 7
 LIVES, STEPS = 2, 12
-SOAK_LIVES, SOAK_STEPS = 1_000, 20
+SOAK_LIVES, SOAK_STEPS = 300, 20
 
 T = TypeVar("T")
 Orders = Sequence[tuple[OrderKind, int]]

@@ -8,11 +8,12 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
-from sqlmodel import select
+from sqlmodel import func, select
 from temporalio.api.workflowservice.v1 import ListClosedWorkflowExecutionsRequest, ListOpenWorkflowExecutionsRequest
 from temporalio.service import RPCError
 
@@ -197,10 +198,12 @@ class World:
     async def check(self) -> None:
         """Everything that holds at any moment."""
         first = len(self.versions) - 1
-        await self._follow()
+        ended = [placed for placed in self.placed if placed.outcome.done() and not placed.judged]
         await self._check_mails(first)
-        self._check_outcomes()
-        await self._check_halves()
+        self._check_outcomes(ended)
+        # What is committed while we look is looked at once more.
+        while await self._check_halves():
+            pass
 
     async def _follow(self) -> None:
         """Take over what was committed since, each event by its own rule."""
@@ -266,10 +269,8 @@ class World:
                 break
         return picture
 
-    def _check_outcomes(self) -> None:
-        for placed in self.placed:
-            if placed.judged or not placed.outcome.done():
-                continue
+    def _check_outcomes(self, ended: Sequence[Placed]) -> None:
+        for placed in ended:
             placed.judged = True
             error = placed.outcome.exception()
             if error is None:
@@ -304,8 +305,13 @@ class World:
         if why not in at_some_time:
             raise Broken(f"{identity(order)} was refused as {why}, and never had to be: {at_some_time}")
 
-    async def _check_halves(self) -> None:
+    async def _check_halves(self) -> bool:
+        """What is proven is so; True when too much happens meanwhile to say that."""
+        await self._follow()
         async with self.house.ledger.read() as tx:
+            last = (await tx.session.exec(select(func.max(models.Event.id)))).one()
+            if last != self._seen_events:
+                return True
             lines = {line.id: line for line in await tx.session.exec(select(models.Line))}
             halves = list(await tx.session.exec(select(models.Half)))
             passwords = {line.id: password_of(tx.keys, line).get_secret_value() for line in lines.values()}
@@ -323,6 +329,7 @@ class World:
                 raise Broken(f"I10: {box.name} serves {strangers}")
             if box.others.keys() - box.served().keys():
                 raise Broken(f"I3: {box.name} lost somebody else's account")
+        return False
 
     def _check_served(self, box: Box, name: str, password: str, why: str) -> None:
         line = self.picture.lines[name]
@@ -340,15 +347,18 @@ class World:
     # -- mails
 
     async def _check_mails(self, first: int) -> None:
+        # Before the ledger, which may store and hand over another one meanwhile.
+        caught = self.house.mails.mails
         async with self.house.ledger.read() as tx:
             rows = list(await tx.session.exec(select(models.Mail)))
             bodies = {row.message_id: (await load_mail(tx, row.id)).body for row in rows}
             names = {row.id: row.username for row in await tx.session.exec(select(models.Line))}
             orders = list(await tx.session.exec(select(models.Order)))
+        await self._follow()
         if len(bodies) != len(rows):
             raise Broken("I5: two messages with one Message-ID")
-        copies = Counter(str(mail.message["Message-ID"]) for mail in self.house.mails.mails)
-        for mail in self.house.mails.mails:
+        copies = Counter(str(mail.message["Message-ID"]) for mail in caught)
+        for mail in caught:
             if bodies.get(str(mail.message["Message-ID"])) != mail.raw:
                 raise Broken(f"I5: a mail that is not the one that was stored: {mail.subject}")
         more = sum(copies.values()) - len(copies)
@@ -356,7 +366,7 @@ class World:
             raise Broken(f"I5: {more} mails were handed over again, and {self.answers_lost} answers were lost")
         about = {order.grant_id or order.ref.partition("/")[0] for order in orders} | {order.id for order in orders}
         for row in rows:
-            if row.state is MailState.ACCEPTED and row.message_id not in copies:
+            if row.state is MailState.ACCEPTED and row.message_id not in self._caught_ids():
                 raise Broken(f"a {row.kind} mail was said to be accepted, and nobody has it")
             if row.state is MailState.REFUSED and not self.refusing:
                 raise Broken(f"a {row.kind} mail was given up, and nobody refused it")
@@ -366,6 +376,9 @@ class World:
                 self._mails.add(row.id)
                 self.counts[f"mail {row.kind}"] += 1
                 self._check_truth(row, names[row.line_id], first)
+
+    def _caught_ids(self) -> set[str]:
+        return {str(mail.message["Message-ID"]) for mail in self.house.mails.mails}
 
     def _check_truth(self, mail: models.Mail, name: str, first: int) -> None:
         """What a new mail says was so at some moment since we looked last."""

@@ -8,6 +8,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 
 from tests.support.temporal import dev_server
 from tests.workflows.house import HOSTS, House, run_house, text_of
@@ -207,7 +209,7 @@ async def test_progress_tells_attempts_error_and_next_attempt_of_a_half_that_fai
 async def test_the_same_order_at_once_and_again_is_one_order_and_one_mail(house: House) -> None:
     order = trial()
 
-    receipts = await asyncio.gather(*(house.order(order) for _ in range(20)))
+    receipts = await asyncio.gather(*(house.order(order) for _ in range(50)))
     receipts.append(await house.order(order))
 
     assert len({receipt.line for receipt in receipts}) == 1
@@ -227,6 +229,27 @@ async def test_an_order_that_temporal_forgot_is_still_one_order(tmp_path: Path, 
         assert house.sent_to(order.email) == []
         with pytest.raises(OrderConflict):
             await house.order(PurchaseOrder(caller="shop", order=order.order, days=3, email=order.email, region="eu"))
+
+
+async def test_an_order_whose_history_was_deleted_is_still_one_order(house: House) -> None:
+    order = trial()
+    first = await house.order(order)
+    workflow = WorkflowExecution(workflow_id=order_workflow_id(order))
+    await house.client.workflow_service.delete_workflow_execution(
+        DeleteWorkflowExecutionRequest(namespace="default", workflow_execution=workflow)
+    )
+    async with asyncio.timeout(30):
+        while await house.twinline.progress(workflow.workflow_id) is not None:
+            pass
+    before = await house.line(first.username)
+
+    again = await asyncio.gather(*(house.order(order) for _ in range(5)))
+
+    assert {(receipt.line, receipt.ends_at, receipt.mail) for receipt in again} == {
+        (first.line, first.ends_at, first.mail)
+    }
+    assert await house.line(first.username) == before
+    assert len(house.sent_to(order.email)) == 1
 
 
 @pytest.mark.parametrize("repeated", ["{0}", "{0}+again", "{0}".upper()])
