@@ -37,6 +37,8 @@ _SETTINGS: Final = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "16MB",
+    # In the folder, which is removed, instead of files that a killed server leaves in /dev/shm.
+    "dynamic_shared_memory_type": "mmap",
     "autovacuum": "off",
     "max_wal_size": "256MB",
     "lc_messages": "C",
@@ -170,7 +172,17 @@ def _remove_orphans(parent: Path) -> None:
     for folder in parent.iterdir():
         match = _FOLDER.fullmatch(folder.name)
         if match is not None and not alive(int(match[1])):
+            _remove_segment(folder / "data" / "postmaster.pid")
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_segment(pid_file: Path) -> None:
+    """Remove the few bytes of shared memory that a server which was cut off leaves to the kernel."""
+    try:
+        _, number = pid_file.read_text().splitlines()[6].split()
+    except (FileNotFoundError, IndexError):
+        return  # it came to its end, or never began
+    subprocess.run(["ipcrm", "-m", number], check=False, capture_output=True)
 
 
 def _as_server_user(command: list[str | Path]) -> list[str]:
