@@ -453,7 +453,7 @@ def live(lives: int, shelf: Shelf, keys: KeyRing) -> None:
 
 
 def test_lives_of_lines(shelf: Shelf, keys: KeyRing) -> None:
-    live(10 if isinstance(shelf, SqliteShelf) else 4, shelf, keys)
+    live(10 if isinstance(shelf, SqliteShelf) else 2, shelf, keys)
 
 
 @pytest.mark.soak

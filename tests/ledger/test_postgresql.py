@@ -166,6 +166,21 @@ async def test_who_waits_too_long_for_a_lock_is_told_and_may_come_again(
     await impatient.close()
 
 
+async def test_a_transaction_that_stands_still_is_undone_and_its_locks_are_free(
+    desks: list[Desk], store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await desks[0].trial()
+    monkeypatch.setattr(postgresql, "_IDLE_SECONDS", 1)
+    hung = await Ledger.open(store.url, keys=desks[0].keys)
+    with pytest.raises(Unavailable):
+        async with hung.write() as tx:
+            await lines.line_by_id(tx, ann.line_id)
+            # Waits for the lock of the one that hangs.
+            await desks[1].block(ann.username)
+            await lines.line_by_id(tx, ann.line_id)
+    await hung.close()
+
+
 async def test_of_two_in_a_deadlock_one_may_come_again(desks: list[Desk], store: PostgresStore) -> None:
     ann, bob = await desks[0].trial("ann@example.com"), await desks[0].trial("bob@example.com")
     both_have_one = asyncio.Barrier(2)

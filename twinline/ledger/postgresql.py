@@ -43,6 +43,7 @@ _PASSING: Final = {
     "53100": "has no space left on its disk",
     "53300": "takes no more connections",
     "25006": "is read-only",
+    "25P03": "has undone what stood still for too long",
     "42501": "does not let our user do that",
     "28": "refuses our user or password",
     "08": "does not answer",
