@@ -35,6 +35,7 @@ from twinline.settings import Settings
 from twinline.visibility import register_search_attributes
 from workflows.block import Block
 from workflows.block_end import BlockEnd
+from workflows.cancel import Cancel
 from workflows.change_password import ChangePassword
 from workflows.close import Close
 from workflows.erase import Erase
@@ -56,13 +57,21 @@ WORKFLOWS: Sequence[type] = (
     ChangePassword,
     Move,
     Close,
+    Cancel,
     Term,
     Reconcile,
     Erase,
 )
 # The steps that workflows share hold no state and are most of the code that each run would otherwise import anew,
 # an eighth of the worker's time; tests/house/test_workflow_imports.py keeps clocks and I/O out of them.
-SHARED_STEPS = ("workflows.driver", "workflows.halves", "workflows.ledger", "workflows.mailing", "workflows.order")
+SHARED_STEPS = (
+    "workflows.driver",
+    "workflows.halves",
+    "workflows.ledger",
+    "workflows.mailing",
+    "workflows.order",
+    "workflows.steadily",
+)
 SLOTS_PER_HOST = 64
 GRACEFUL = timedelta(seconds=60)
 HEARTBEATS_AT_MOST = timedelta(seconds=5)

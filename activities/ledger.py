@@ -7,10 +7,11 @@ from temporalio import activity
 
 from activities.errors import translated
 from twinline.errors import InvalidOrder
-from twinline.ledger import Ledger, halves, moves, orders, terms
+from twinline.ledger import Ledger, cancels, halves, moves, orders, terms
 from twinline.mail import Address, AddressError, normalise_person, parse_address
 from twinline.messages import (
     BlockOrder,
+    CancelTaken,
     CloseOrder,
     EndGrant,
     HalfAbandoned,
@@ -28,6 +29,7 @@ from twinline.messages import (
     PurchaseOrder,
     Recorded,
     RenewalOrder,
+    TakeCancel,
     TakeOrder,
     TermDecision,
     TrialOrder,
@@ -54,6 +56,7 @@ class LedgerActivities:
             self.record_password,
             self.record_close,
             self.record_move,
+            self.record_cancel,
             self.keep_old_pair,
             self.break_move,
             self.call_off_move,
@@ -138,6 +141,14 @@ class LedgerActivities:
             async with self._ledger.write() as tx:
                 recorded = await orders.record_move(tx, task.order, now=task.at, workflow_id=task.workflow_id)
             return self._with_times(recorded)
+
+    @activity.defn(name=NameOf.RECORD_CANCEL)
+    async def record_cancel(self, task: TakeCancel) -> CancelTaken:
+        """Take an order back."""
+        with translated():
+            async with self._ledger.write() as tx:
+                taken = await cancels.record_cancel(tx, task)
+            return CancelTaken(recorded=None if taken.recorded is None else self._with_times(taken.recorded))
 
     @activity.defn(name=NameOf.KEEP_OLD_PAIR)
     async def keep_old_pair(self, made: MoveMade) -> OldPairKept:

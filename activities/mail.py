@@ -68,7 +68,8 @@ class MailActivities:
 
     def _tell(self, task: MailTask, facts: LedgerMailFacts) -> mailing.MailFacts | None:
         """The message of this kind as far as it is true now; None when there is nothing left to say."""
-        told = HalfState.REMOVED if task.kind is MailKind.CLOSED else HalfState.APPLIED
+        gone = task.kind is MailKind.CLOSED or (task.kind is MailKind.CANCELLED and facts.state == "absent")
+        told = HalfState.REMOVED if gone else HalfState.APPLIED
         serving = [half for half in facts.halves if half.proven_state is told]
         if task.kind in mailing.SHOWS_CREDENTIALS:
             # What the order has not seen proven follows in a message of its own, so it must not be told here.
@@ -107,6 +108,7 @@ class MailActivities:
             ),
             reference=task.reference,
             old_until=_old_until(facts, task.at) if kind is MailKind.MOVED else None,
+            taken_back=_taken_back(facts) if kind is MailKind.CANCELLED else None,
         )
 
     def _entry(self, half: HalfProgress, ready: set[str]) -> mailing.Entry:
@@ -158,7 +160,7 @@ def _true_kind(task: MailTask, facts: LedgerMailFacts, ready: set[str]) -> MailK
     kind = task.kind
     if kind is MailKind.BLOCKED:
         return kind if facts.blocks else None
-    if kind is MailKind.CLOSED:
+    if kind in (MailKind.CLOSED, MailKind.CANCELLED):
         return kind
     if facts.state == "absent":
         return None
@@ -173,6 +175,12 @@ def _true_kind(task: MailTask, facts: LedgerMailFacts, ready: set[str]) -> MailK
     if kind in mailing.SHOWS_CREDENTIALS and (facts.blocks or not ready):
         return None
     return kind
+
+
+def _taken_back(facts: LedgerMailFacts) -> mailing.TakenBack:
+    if not facts.about_time:
+        return "move"
+    return "line" if facts.state == "absent" else "time"
 
 
 def _old_until(facts: LedgerMailFacts, now: datetime) -> datetime | None:

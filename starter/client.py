@@ -27,6 +27,7 @@ from twinline.messages import (
     GRACE,
     ORDERS_QUEUE,
     AbandonHalf,
+    CancelOrder,
     EraseStatus,
     EraseTask,
     HalfReceipt,
@@ -59,6 +60,7 @@ _WORKFLOWS = {
     OrderKind.PASSWORD: NameOf.CHANGE_PASSWORD,
     OrderKind.MOVE: NameOf.MOVE,
     OrderKind.CLOSE: NameOf.CLOSE,
+    OrderKind.CANCEL: NameOf.CANCEL,
 }
 
 _Handle = WorkflowHandle[object, OrderStatus]
@@ -92,6 +94,24 @@ class Twinline:
                 hint="Take a new id for a new order; repeat an order with exactly the same contents.",
             )
         return status
+
+    async def cancel(
+        self,
+        order: str,
+        *,
+        kind: OrderKind,
+        reason: str,
+        caller: str = "cli",
+        actor: str = "cli",
+        patience: timedelta = GRACE,
+    ) -> OrderStatus:
+        """Take an order back, running or long finished, and wait at most `patience` until its hosts have followed.
+
+        `caller` is whose order it is, `actor` who asks. Doing so again changes nothing. The status has no receipt when
+        the order had not been taken yet; then it never will be. Raises as `place` does, and CannotCancel.
+        """
+        asked = CancelOrder(caller=caller, order=order, of=kind, reason=reason, actor=actor)
+        return await self.place(asked, patience=patience)
 
     async def progress(self, workflow_id: str) -> OrderStatus | None:
         """How far an order is that Temporal still knows; None when it does not, or nobody could answer."""

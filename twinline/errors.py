@@ -110,6 +110,14 @@ class OrderConflict(TwinlineError):
     """The order id was used before for something else."""
 
 
+class OrderCancelled(TwinlineError):
+    """The order was cancelled, and is not taken again."""
+
+
+class CannotCancel(TwinlineError):
+    """Nothing of that order can be taken back (any more); the hint says what to do instead."""
+
+
 class LineClosed(TwinlineError):
     """The line was closed for good and takes no further orders."""
 
@@ -174,6 +182,8 @@ ORDER_ERRORS: dict[str, type[TwinlineError]] = {
         NothingToRetry,
         TrialAlreadyUsed,
         OrderConflict,
+        OrderCancelled,
+        CannotCancel,
         LineClosed,
         LineEnded,
         LineServed,

@@ -34,7 +34,7 @@ PairName = RegionName
 Username = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{4,20}$")]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
 # Kept for ever beside the actor: no address may slip in.
-AbandonReason = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f@]+$")]
+LastingReason = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f@]+$")]
 EmailText = Annotated[str, StringConstraints(min_length=3, max_length=254, pattern=r"^[^\x00-\x20\x7f]+$")]
 Days = Annotated[int, Field(ge=1, le=3660)]
 OverlapHours = Annotated[float, Field(ge=0, le=31 * 24, allow_inf_nan=False)]
@@ -66,6 +66,7 @@ class OrderKind(StrEnum):
     PASSWORD = "password"
     MOVE = "move"
     CLOSE = "close"
+    CANCEL = "cancel"
 
 
 class BlockOwner(StrEnum):
@@ -82,8 +83,12 @@ class _Order(Message):
 
     def fingerprint(self) -> str:
         """Digest of the whole body: the same order id with another fingerprint is a conflict."""
-        body = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.blake2b(body.encode(), digest_size=16).hexdigest()
+        return _digest(self.model_dump(mode="json"))
+
+
+def _digest(body: object) -> str:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class TrialOrder(_Order):
@@ -161,7 +166,33 @@ class CloseOrder(_Order):
     line: Username
 
 
-Order = TrialOrder | PurchaseOrder | RenewalOrder | BlockOrder | UnblockOrder | PasswordOrder | MoveOrder | CloseOrder
+class CancelOrder(_Order):
+    """An order of before taken back: what is left of the time that it gave, or a move that is not over."""
+
+    order: OrderId
+    """The caller's own id of the order that is cancelled."""
+    of: OrderKind
+    """What that order asked for."""
+    reason: LastingReason
+    actor: CallerName = "cli"
+    """Who asks; `caller` is whose order it is."""
+
+    def fingerprint(self) -> str:
+        """An order is cancelled once, whoever asks and for whatever reason."""
+        return _digest(self.model_dump(mode="json", exclude={"reason", "actor"}))
+
+
+Order = (
+    TrialOrder
+    | PurchaseOrder
+    | RenewalOrder
+    | BlockOrder
+    | UnblockOrder
+    | PasswordOrder
+    | MoveOrder
+    | CloseOrder
+    | CancelOrder
+)
 OrderT = TypeVar("OrderT", bound=Order)
 
 
@@ -188,21 +219,30 @@ def order_kind(order: Order) -> OrderKind:
             return OrderKind.MOVE
         case CloseOrder():
             return OrderKind.CLOSE
+        case CancelOrder():
+            return OrderKind.CANCEL
 
 
 def order_ref(order: Order) -> str:
-    """The caller's own id of the order: an order id, or case and line.
+    """The caller's own id of the order: an order id, or case and line; of a cancellation, which order it takes back.
 
     The line stands in it as a digest, because everybody who sees the Temporal UI can read workflow ids.
     """
     if isinstance(order, BlockOrder | UnblockOrder):
         return f"{order.case}/{_opaque(order.line)}"
+    if isinstance(order, CancelOrder):
+        return f"{order.order}/{order.of}"
     return order.order
 
 
 def order_workflow_id(order: Order) -> str:
     """The workflow id: kind/caller/order, so that the same order twice is one workflow."""
     return f"{order_kind(order)}/{order.caller}/{order_ref(order)}"
+
+
+def cancelled_workflow_id(order: CancelOrder) -> str:
+    """The workflow id of the order that this one cancels."""
+    return f"{order.of}/{order.caller}/{order.order}"
 
 
 def term_workflow_id(line_id: str, grant_id: str) -> str:
@@ -247,6 +287,34 @@ class BlockInfo(Message):
     until: AwareDatetime | None = None
 
 
+class CancelInfo(Message):
+    """That an order was cancelled: by whom, when and why."""
+
+    at: AwareDatetime
+    actor: str
+    reason: str
+
+
+class GrantEnd(Message):
+    """Where a cancellation has put a grant's end; `open` while that is still to come."""
+
+    grant_id: str
+    plan: Plan
+    ends_at: AwareDatetime
+    open: bool
+    reference: str
+    """The caller's own id of the order that gave the grant."""
+
+
+class Cancels(Message):
+    """What a cancellation has changed, for its workflow."""
+
+    info: CancelInfo
+    told: bool
+    """Whether a mail about the cancelled order had gone, so that another one has to follow."""
+    ends: tuple[GrantEnd, ...]
+
+
 class Recorded(Message):
     """An order as the ledger took it: what the workflow needs to drive the halves and nothing secret."""
 
@@ -260,6 +328,8 @@ class Recorded(Message):
     blocks: tuple[BlockInfo, ...] = ()
     grant_id: str | None = None
     """The grant that this order gave; None for orders that give none."""
+    cancels: Cancels | None = None
+    """Only for a cancellation."""
     mail_ref: str
     """What this order's messages are about (a grant, a case, or the order itself): one of a kind for each."""
     grace_seconds: float = GRACE.total_seconds()
@@ -274,6 +344,26 @@ class TakeOrder(Message, Generic[OrderT]):
     order: OrderT
     at: AwareDatetime
     workflow_id: str
+
+
+class TakeCancel(Message):
+    """A cancellation on its way into the ledger; `running` when the cancelled order's workflow has not ended."""
+
+    order: CancelOrder
+    at: AwareDatetime
+    running: bool
+
+
+class CancelTaken(Message):
+    """What the ledger recorded; None when the order was cancelled before it had been taken itself."""
+
+    recorded: Recorded | None
+
+
+class EndMoved(Message):
+    """Tell a Term where its grant's end is now."""
+
+    ends_at: AwareDatetime
 
 
 class TermStart(Message):
@@ -298,7 +388,7 @@ class EndGrant(Message):
 class TermDecision(Message):
     """What the ledger says when a grant's end seems to have come."""
 
-    outcome: Literal["ended", "overtaken", "later"]
+    outcome: Literal["ended", "overtaken", "cancelled", "later"]
     ends_at: AwareDatetime
     revision: int = 0
     halves: tuple[HalfRef, ...] = ()
@@ -404,7 +494,7 @@ class AbandonHalf(Message):
     """Give a half up: the order ends without it; Reconcile repairs it when it can."""
 
     host: str
-    reason: AbandonReason
+    reason: LastingReason
     actor: CallerName = "cli"
 
 
@@ -456,6 +546,7 @@ class MailKind(StrEnum):
     PASSWORD = "password"
     MOVED = "moved"
     CLOSED = "closed"
+    CANCELLED = "cancelled"
     REMINDER = "reminder"
 
 
@@ -522,6 +613,8 @@ class Receipt(Message):
     halves: tuple[HalfReceipt, ...]
     mail: MailReceipt | None
     workflow_id: str
+    cancelled: CancelInfo | None = Field(default=None, exclude_if=lambda cancelled: cancelled is None)
+    """Left out unless the order was cancelled, or is a cancellation."""
     old_until: AwareDatetime | None = Field(default=None, exclude_if=lambda until: until is None)
     """A move whose new pair is ready: until when the old one is kept; left out of other receipts."""
 
@@ -532,7 +625,7 @@ class OrderStatus(Message):
     fingerprint: str
     done: bool
     receipt: Receipt | None = None
-    """None until the ledger has taken the order."""
+    """None until the ledger has taken the order; of a cancellation that is done, when the order was never taken."""
 
 
 class OrderSoFar(Message, Generic[OrderT]):
@@ -565,7 +658,7 @@ class TermStatus(Message):
     line_id: str
     grant_id: str
     ends_at: AwareDatetime
-    outcome: Literal["ended", "overtaken"] | None
+    outcome: Literal["ended", "overtaken", "cancelled"] | None
     halves: tuple[HalfReceipt, ...]
 
 
@@ -716,6 +809,7 @@ class NameOf:
     CHANGE_PASSWORD = "ChangePassword"
     MOVE = "Move"
     CLOSE = "Close"
+    CANCEL = "Cancel"
     TERM = "Term"
     BLOCK_END = "BlockEnd"
     RECONCILE = "Reconcile"
@@ -723,6 +817,8 @@ class NameOf:
 
     UPDATE_RETRY = "retry_now"
     UPDATE_ABANDON = "abandon_half"
+    SIGNAL_CANCEL = "cancel_order"
+    SIGNAL_END_MOVED = "end_moved"
 
     RECORD_TRIAL = "record_trial"
     RECORD_PURCHASE = "record_purchase"
@@ -732,6 +828,7 @@ class NameOf:
     RECORD_PASSWORD = "record_password"
     RECORD_CLOSE = "record_close"
     RECORD_MOVE = "record_move"
+    RECORD_CANCEL = "record_cancel"
     KEEP_OLD_PAIR = "keep_old_pair"
     BREAK_MOVE = "break_move"
     CALL_OFF_MOVE = "call_off_move"

@@ -25,6 +25,7 @@ _OF_KIND: Final = {
     # These take access away too, and somebody else may be watching by it.
     OrderKind.PASSWORD: _SOON,
     OrderKind.CLOSE: _SOON,
+    OrderKind.CANCEL: _SOON,
 }
 
 

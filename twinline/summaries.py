@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from twinline.messages import (
     BlockOrder,
+    CancelOrder,
     CloseOrder,
     MoveOrder,
     Order,
@@ -12,6 +13,7 @@ from twinline.messages import (
     RenewalOrder,
     TrialOrder,
     UnblockOrder,
+    order_kind,
     order_ref,
 )
 
@@ -38,17 +40,18 @@ def summary_of(order: Order) -> str:
             return f"move a line to pair {order.pair}"
         case CloseOrder():
             return "close a line for good"
+        case CancelOrder():
+            return f"take the {order.of} order {order.order} back"
 
 
 def details_of(order: Order) -> str:
     """Who asks, under which id, and where to look further (Markdown)."""
     own_id = order_ref(order).partition("/")[0]
     caller = "" if order.caller == "cli" else f" --caller {order.caller}"
-    kind = f" --kind {'block' if isinstance(order, BlockOrder) else 'unblock'}"
-    of_case = kind if isinstance(order, BlockOrder | UnblockOrder) else ""
+    kind = f" --kind {order_kind(order)}" if isinstance(order, BlockOrder | UnblockOrder | CancelOrder) else ""
     return (
         f"Order **{own_id}** of caller **{order.caller}**.\n\n"
-        f"`twinline order show {own_id}{of_case}{caller}` tells more, in words."
+        f"`twinline order show {own_id}{kind}{caller}` tells more, in words."
     )
 
 

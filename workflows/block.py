@@ -18,7 +18,9 @@ class Block(LineOrder):
     @workflow.run
     async def run(self, start: BlockOrder | OrderSoFar[BlockOrder]) -> OrderStatus:
         """Record, drive both halves until the line is refused and its sessions are gone, send notice."""
-        order = self.begin(start)
+        return await self.carry_out(self._steps(self.begin(start)))
+
+    async def _steps(self, order: BlockOrder) -> OrderStatus:
         recorded = await self.take(NameOf.RECORD_BLOCK, order)
         if order.until is not None and not self.resumed:
             await self._keep_its_end(order)

@@ -5,6 +5,8 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
 
+from workflows.steadily import steadily
+
 with workflow.unsafe.imports_passed_through():
     from twinline.messages import (
         BlockEndStatus,
@@ -35,6 +37,13 @@ class BlockEnd:
     @workflow.run
     async def run(self, order: BlockOrder) -> None:
         """Lift the block, unless its owner has done so before."""
+        await steadily(self._keep(order), asked=self._asked_to_cancel)
+
+    @staticmethod
+    def _asked_to_cancel() -> None:
+        workflow.set_current_details("A block's end is not cancelled: lift the block with `twinline unblock`.")
+
+    async def _keep(self, order: BlockOrder) -> None:
         self._order = order
         if order.until is None:
             return

@@ -15,7 +15,9 @@ class ChangePassword(LineOrder):
     @workflow.run
     async def run(self, start: PasswordOrder | OrderSoFar[PasswordOrder]) -> OrderStatus:
         """Record, drive both halves, mail the new credentials once a server takes them."""
-        order = self.begin(start)
+        return await self.carry_out(self._steps(self.begin(start)))
+
+    async def _steps(self, order: PasswordOrder) -> OrderStatus:
         recorded = await self.take(NameOf.RECORD_PASSWORD, order)
         halves = self.drive_halves(recorded)
         # Until then the old password works everywhere, and a mail with the new one would send the customer away.

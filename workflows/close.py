@@ -15,7 +15,9 @@ class Close(LineOrder):
     @workflow.run
     async def run(self, start: CloseOrder | OrderSoFar[CloseOrder]) -> OrderStatus:
         """Record, drive both halves until the line is gone from them, tell the customer."""
-        order = self.begin(start)
+        return await self.carry_out(self._steps(self.begin(start)))
+
+    async def _steps(self, order: CloseOrder) -> OrderStatus:
         recorded = await self.take(NameOf.RECORD_CLOSE, order)
         halves = self.drive_halves(recorded)
         await self.tell(MailKind.CLOSED, recorded, halves)

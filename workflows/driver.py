@@ -77,6 +77,15 @@ class DrivesHalves:
         """Let those who asked have their answer before the workflow ends."""
         await workflow.wait_condition(workflow.all_handlers_finished)
 
+    def let_go(self) -> None:
+        """Leave the halves to another workflow; nobody has to act for this one any more."""
+        if self._halves is None:
+            return
+        self._halves.let_go()
+        for half in self._halves.all:
+            half.attention = None
+        self._changed()
+
     # -- updates
 
     @workflow.update(name=NameOf.UPDATE_RETRY)
@@ -157,7 +166,10 @@ class DrivesHalves:
                     _tell("a half waits for a person no longer", half, before, halves.line_id)
 
     def _show(self) -> None:
-        halves = self._driven()
+        halves = self._halves
+        if halves is None:
+            workflow.set_current_details("\n".join([*self.heading(), self._note]))
+            return
         waiting = [half for half in halves.all if _waits(half)]
         reason = waiting[0].last_error if waiting else None
         if reason != workflow.info().typed_search_attributes.get(ATTENTION_REASON):

@@ -131,6 +131,7 @@ class Halves:
         self._changed = changed
         self._begin_anew = begin_anew
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._let_go = False
 
     def start(self) -> None:
         """Begin to drive all halves at once."""
@@ -221,8 +222,12 @@ class Halves:
         for half in open_halves:
             half.asked = True
         await workflow.wait_condition(
-            lambda: all(half.over or half.ended >= target[half.ref.host] for half in open_halves)
+            lambda: self._let_go or all(half.over or half.ended >= target[half.ref.host] for half in open_halves)
         )
+
+    def let_go(self) -> None:
+        """Begin no further attempt, and keep nobody who asked for one waiting: another workflow goes on from here."""
+        self._let_go = True
 
     def abandon(self, host: str) -> Half | None:
         """Give a half up; None when there is nothing to give up by now."""
@@ -238,7 +243,7 @@ class Halves:
 
     async def _drive(self, half: Half) -> None:
         await self._rest(half)
-        while half.revision < self._revision and half.state is not HalfState.ABANDONED:
+        while half.revision < self._revision and half.state is not HalfState.ABANDONED and not self._let_go:
             await self._try(half)
             await self._rest(half)
 
@@ -262,6 +267,8 @@ class Halves:
         self._changed()
 
     def _failed(self, half: Half, error: ActivityError) -> None:
+        if self._let_go:
+            return
         half.last_error, trouble = _condition(error)
         half.hint, half.attention = trouble.hint, trouble.attention
         if half.attention is None:

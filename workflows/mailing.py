@@ -33,6 +33,8 @@ async def hand_over(
         schedule_to_close_timeout=at_most,
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
         retry_policy=MAIL_RETRY,
+        # What the mail server is being told is told to the end: cut off, nobody would know whether it took the mail.
+        cancellation_type=workflow.ActivityCancellationType.ABANDON,
         summary=f"hand over the {stored.kind} mail",
         priority=priority,
     )

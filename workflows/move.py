@@ -33,7 +33,9 @@ class Move(LineOrder):
     @workflow.run
     async def run(self, start: MoveOrder | OrderSoFar[MoveOrder]) -> OrderStatus:
         """Record, drive the new pair, tell the customer, keep the old pair for a while, leave it."""
-        order = self.begin(start)
+        return await self.carry_out(self._steps(self.begin(start)))
+
+    async def _steps(self, order: MoveOrder) -> OrderStatus:
         recorded = await self.take(NameOf.RECORD_MOVE, order)
         # The old halves are at this revision already, so nothing is written there before the break.
         halves = self.drive_halves(recorded)

@@ -1,23 +1,29 @@
 """What all orders share: into the ledger, the end made safe, the halves, the mail that is true, the receipt."""
 
+import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from temporalio import workflow
-from temporalio.common import SearchAttributePair, TypedSearchAttributes
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlreadyStartedError
 
 from workflows.driver import DrivesHalves
 from workflows.halves import Halves
 from workflows.ledger import in_ledger
 from workflows.mailing import hand_over, store_mail
+from workflows.steadily import steadily
 
 with workflow.unsafe.imports_passed_through():
     from twinline.messages import (
         REMINDERS,
+        CancelInfo,
+        CancelOrder,
+        CancelTaken,
+        GrantEnd,
         HalfSoFar,
         MailKind,
         MailReceipt,
@@ -33,16 +39,22 @@ with workflow.unsafe.imports_passed_through():
         Plan,
         Receipt,
         Recorded,
+        TakeCancel,
         TakeOrder,
         TermStart,
         order_kind,
         order_ref,
+        order_workflow_id,
         term_workflow_id,
     )
+    from twinline.priorities import priority_of
     from twinline.search_attributes import LINE_ID
-    from twinline.summaries import moment
+    from twinline.summaries import details_of, moment, summary_of
 
 SECOND_CHANCE = timedelta(seconds=5)
+
+T = TypeVar("T")
+
 _TIME: Mapping[Plan, str] = MappingProxyType({"trial": "a trial", "paid": "paid time"})
 
 
@@ -64,6 +76,9 @@ class LineOrder(DrivesHalves):
         self._told_ready: tuple[str, ...] = ()
         self._old_until: datetime | None = None
         self._done = False
+        self._cancel: CancelOrder | None = None
+        """Who has asked that this order be cancelled, until that is decided."""
+        self._cancelled: CancelInfo | None = None
 
     @workflow.query
     def progress(self) -> OrderStatus:
@@ -71,6 +86,109 @@ class LineOrder(DrivesHalves):
         if self._order is None:
             return OrderStatus(fingerprint="", done=False)
         return OrderStatus(fingerprint=self._order.fingerprint(), done=self._done, receipt=self._receipt())
+
+    # -- cancelling
+
+    @workflow.signal(name=NameOf.SIGNAL_CANCEL)
+    def cancel_order(self, asked: CancelOrder) -> None:
+        """Take up that this order is being cancelled."""
+        self._cancel = asked
+
+    async def carry_out(self, steps: Coroutine[Any, Any, OrderStatus]) -> OrderStatus:
+        """Take an order's steps to their end, or give way to its cancellation.
+
+        A cancel that Temporal asks for (`handle.cancel()`, the button on its pages) is the same as `twinline order
+        cancel`. What can't be taken back goes on as if nobody had asked.
+        """
+        carrying: asyncio.Task[OrderStatus] | None = None
+
+        def decided() -> bool:
+            return self._cancel is not None or carrying is None or carrying.done()
+
+        try:
+            while True:
+                # What was asked for before the first step counts before it.
+                await self._look_for(decided)
+                asked, self._cancel = self._cancel, None
+                if asked is not None:
+                    if (status := await self._give_way(asked, carrying)) is not None:
+                        return status
+                elif carrying is None:
+                    carrying = asyncio.create_task(steps)
+                elif carrying.done():
+                    return carrying.result()
+        finally:
+            steps.close()
+
+    async def _look_for(self, reached: Callable[[], bool]) -> None:
+        try:
+            await asyncio.sleep(0)
+            await workflow.wait_condition(reached)
+        except asyncio.CancelledError:
+            if self._order is None or isinstance(self._order, CancelOrder):
+                self.show_note("A cancellation is not cancelled: order again, under a new id.")
+            else:
+                self._cancel = CancelOrder(
+                    caller=self._order.caller,
+                    order=_own_id(self._order),
+                    of=order_kind(self._order),
+                    actor="temporal",
+                    reason="asked for in Temporal",
+                )
+
+    async def _give_way(self, asked: CancelOrder, carrying: asyncio.Task[OrderStatus] | None) -> OrderStatus | None:
+        """Let the ledger decide whether this order is cancelled; None when it goes on."""
+        try:
+            taken = await self._uninterrupted(self._take_back(asked))
+        except ApplicationError as refusal:
+            hint = refusal.details[0] if refusal.details else ""
+            self.show_note(f"A cancel was asked for and refused: {refusal.message}. {hint}")
+            return None
+        if carrying is not None:
+            # The ledger may know of it before we do.
+            await self._look_for(lambda: carrying.done() or self._recorded is not None)
+        if taken is not None:
+            await self._uninterrupted(self._start_cancelling(asked))
+        if taken is None or taken.cancels is None or self._recorded is None:
+            raise ApplicationError(
+                "the order was cancelled before it was taken",
+                "Nothing was given and nobody was told; order again under a new id.",
+                type="OrderCancelled",
+                non_retryable=True,
+            )
+        if carrying is not None:
+            carrying.cancel()
+            with contextlib.suppress(asyncio.CancelledError, FailureError):
+                await carrying
+        self.let_go()
+        self._cancelled = taken.cancels.info
+        changed = {"ends_at": taken.ends_at, "revision": taken.revision, "blocks": taken.blocks}
+        self._recorded = self._recorded.model_copy(update=changed)
+        return await self._uninterrupted(self.settle(self._recorded))
+
+    @staticmethod
+    async def _take_back(asked: CancelOrder) -> Recorded | None:
+        task = TakeCancel(order=asked, at=workflow.now(), running=True)
+        return (await in_ledger(NameOf.RECORD_CANCEL, task, CancelTaken, summary="take the order back")).recorded
+
+    @staticmethod
+    async def _start_cancelling(asked: CancelOrder) -> None:
+        # Who asked with `twinline order cancel` has started it already.
+        with contextlib.suppress(WorkflowAlreadyStartedError):
+            await workflow.start_child_workflow(
+                NameOf.CANCEL,
+                asked,
+                id=order_workflow_id(asked),
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                static_summary=summary_of(asked),
+                static_details=details_of(asked),
+                priority=priority_of(asked),
+            )
+
+    @staticmethod
+    async def _uninterrupted(step: Coroutine[Any, Any, T]) -> T:
+        return await steadily(step, asked=lambda: None)
 
     # -- steps
 
@@ -98,21 +216,33 @@ class LineOrder(DrivesHalves):
         """Start the grant's Term before anything can fail, so that the end comes whatever follows."""
         if recorded.grant_id is None or self.resumed:
             return
+        end = GrantEnd(
+            grant_id=recorded.grant_id,
+            plan=recorded.plan,
+            ends_at=recorded.ends_at,
+            open=True,
+            reference=_own_id(self._order) if self._order is not None else "",
+        )
         # The same order again, after Temporal forgot it, finds its Term already there.
+        await self.start_term(recorded, end)
+
+    @staticmethod
+    async def start_term(recorded: Recorded, end: GrantEnd) -> None:
+        """Have a Term keep a grant's end, unless it has one already."""
         with contextlib.suppress(WorkflowAlreadyStartedError):
             await workflow.start_child_workflow(
                 NameOf.TERM,
                 TermStart(
                     line_id=recorded.line_id,
-                    grant_id=recorded.grant_id,
-                    ends_at=recorded.ends_at,
-                    reminders=REMINDERS[recorded.plan],
-                    reference=_own_id(self._order) if self._order is not None else "",
+                    grant_id=end.grant_id,
+                    ends_at=end.ends_at,
+                    reminders=REMINDERS[end.plan],
+                    reference=end.reference,
                 ),
-                id=term_workflow_id(recorded.line_id, recorded.grant_id),
+                id=term_workflow_id(recorded.line_id, end.grant_id),
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
                 search_attributes=TypedSearchAttributes([SearchAttributePair(LINE_ID, recorded.line_id)]),
-                static_summary=f"the end of {_TIME[recorded.plan]}, first set to {moment(recorded.ends_at)}",
+                static_summary=f"the end of {_TIME[end.plan]}, first set to {moment(end.ends_at)}",
             )
 
     def drive_halves(self, recorded: Recorded) -> Halves:
@@ -231,6 +361,8 @@ class LineOrder(DrivesHalves):
         recorded, mail = self._recorded, self._mail
         if recorded is None:
             return ()
+        if self._cancelled is not None:
+            return (f"Cancelled by {self._cancelled.actor} at {moment(self._cancelled.at)}.", "")
         blocked = f", blocked by {', '.join(sorted({block.owner for block in recorded.blocks}))}"
         until = f"{_TIME[recorded.plan]} until {moment(recorded.ends_at)}"
         return (
@@ -256,6 +388,7 @@ class LineOrder(DrivesHalves):
             halves=self._halves.receipts() if self._halves is not None else (),
             mail=self._mail,
             workflow_id=workflow.info().workflow_id,
+            cancelled=self._cancelled,
             old_until=self._old_until,
         )
 

@@ -15,7 +15,9 @@ class Purchase(LineOrder):
     @workflow.run
     async def run(self, start: PurchaseOrder | OrderSoFar[PurchaseOrder]) -> OrderStatus:
         """Record, keep the end, drive both halves, mail the credentials with both entries."""
-        order = self.begin(start)
+        return await self.carry_out(self._steps(self.begin(start)))
+
+    async def _steps(self, order: PurchaseOrder) -> OrderStatus:
         recorded = await self.take(NameOf.RECORD_PURCHASE, order)
         await self.keep_the_end(recorded)
         halves = self.drive_halves(recorded)

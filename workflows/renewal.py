@@ -15,7 +15,9 @@ class Renewal(LineOrder):
     @workflow.run
     async def run(self, start: RenewalOrder | OrderSoFar[RenewalOrder]) -> OrderStatus:
         """Record, keep the new end, drive both halves, tell the customer until when."""
-        order = self.begin(start)
+        return await self.carry_out(self._steps(self.begin(start)))
+
+    async def _steps(self, order: RenewalOrder) -> OrderStatus:
         recorded = await self.take(NameOf.RECORD_RENEWAL, order)
         await self.keep_the_end(recorded)
         halves = self.drive_halves(recorded)

@@ -12,10 +12,12 @@ from temporalio.exceptions import ActivityError, ApplicationError
 from workflows.driver import DrivesHalves
 from workflows.ledger import in_ledger
 from workflows.mailing import hand_over, store_mail
+from workflows.steadily import steadily
 
 with workflow.unsafe.imports_passed_through():
     from twinline.messages import (
         EndGrant,
+        EndMoved,
         HalfSoFar,
         MailKind,
         MailStored,
@@ -38,12 +40,19 @@ class Term(DrivesHalves):
         super().__init__()
         self._start: TermStart | None = None
         self._ends_at: datetime | None = None
+        self._moved_to: datetime | None = None
         self._decision: TermDecision | None = None
         self._handing_over: set[asyncio.Task[None]] = set()
 
     @workflow.run
     async def run(self, start: TermStart | TermSoFar) -> TermDecision:
         """End the line when its last grant ends; be silent when a later grant overtook this one."""
+        return await steadily(self._keep(start), asked=self._asked_to_cancel)
+
+    def _asked_to_cancel(self) -> None:
+        self.show_note("An end is not cancelled: `twinline order cancel` takes the order back that gave the time.")
+
+    async def _keep(self, start: TermStart | TermSoFar) -> TermDecision:
         taken_over: tuple[HalfSoFar, ...] = ()
         if isinstance(start, TermSoFar):
             start, decision, taken_over = start.start, start.decision, start.halves
@@ -51,11 +60,17 @@ class Term(DrivesHalves):
             self._start = start
             decision = await self._decide(start)
         self._start, self._decision, self._ends_at = start, decision, decision.ends_at
+        self._show()
         if decision.outcome == "ended":
             halves = self.drive(start.line_id, decision.halves, decision.revision, taken_over)
             await halves.wait(for_all=True)
             await self.finish_handlers()
         return decision
+
+    @workflow.signal(name=NameOf.SIGNAL_END_MOVED)
+    def end_moved(self, moved: EndMoved) -> None:
+        """Take up that the grant ends at another time; the ledger decides all the same."""
+        self._moved_to = moved.ends_at
 
     @workflow.query
     def progress(self) -> TermStatus:
@@ -72,38 +87,57 @@ class Term(DrivesHalves):
         )
 
     def heading(self) -> Sequence[str]:
-        """The line, and when its time was over."""
-        if self._start is None or self._decision is None:
+        """The line, and when its time is or was over."""
+        if self._start is None:
             return ()
-        return (f"The time of line `{self._start.line_id}` was over at {moment(self._decision.ends_at)}.", "")
+        line = f"`{self._start.line_id}`"
+        if self._decision is None:
+            ends_at = moment(self._ends_at or self._start.ends_at)
+            return (f"Line {line} is served until {ends_at}, or longer if more time is given by then.", "")
+        match self._decision.outcome:
+            case "overtaken":
+                return (f"More time was given to line {line}, and its end is kept elsewhere.", "")
+            case "cancelled":
+                return (f"The order that gave this time to line {line} was cancelled.", "")
+            case _:
+                return (f"The time of line {line} was over at {moment(self._decision.ends_at)}.", "")
 
     async def _decide(self, start: TermStart) -> TermDecision:
         ends_at = start.ends_at
         while True:
+            ends_at, self._moved_to = self._moved_to or ends_at, None
             self._ends_at = ends_at
-            workflow.set_current_details(
-                f"Line `{start.line_id}` is served until {moment(ends_at)}, or longer if more time is given by then."
-            )
-            for ahead in start.reminders:
-                await self._remind(start, ends_at, ahead)
-            await workflow.sleep(max(ends_at - workflow.now(), timedelta(0)), summary="until the grant ends")
+            self._show()
+            if not await self._wait_for(start, ends_at):
+                continue
             question = EndGrant(term=start, at=workflow.now())
             decision = await in_ledger(NameOf.END_GRANT, question, TermDecision, summary="is this the end?")
-            if decision.outcome == "overtaken":
-                workflow.set_current_details(
-                    f"More time was given to line `{start.line_id}`; its end is kept elsewhere."
-                )
             if decision.outcome != "later":
                 return decision
             ends_at = decision.ends_at
 
+    async def _wait_for(self, start: TermStart, ends_at: datetime) -> bool:
+        """Wait for the end, reminding of it; False when the end was moved meanwhile."""
+        for ahead in start.reminders:
+            # One whose time had passed before we waited is left out.
+            if workflow.now() >= ends_at - ahead:
+                continue
+            if not await self._sleep(ends_at - ahead, summary=f"until {ahead} before the end"):
+                return False
+            if workflow.now() < ends_at:
+                await self._remind(start, ends_at, ahead)
+        return await self._sleep(ends_at, summary="until the grant ends")
+
+    async def _sleep(self, until: datetime, *, summary: str) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: self._moved_to is not None,
+                timeout=max(until - workflow.now(), timedelta(0)),
+                timeout_summary=summary,
+            )
+        return self._moved_to is None
+
     async def _remind(self, start: TermStart, ends_at: datetime, ahead: timedelta) -> None:
-        """Wait for a reminder's time and send it; one whose time had passed before we waited is left out."""
-        if workflow.now() >= ends_at - ahead:
-            return
-        await workflow.sleep(ends_at - ahead - workflow.now(), summary=f"until {ahead} before the end")
-        if workflow.now() >= ends_at:
-            return
         hours = ahead // timedelta(hours=1)
         task = MailTask(
             line_id=start.line_id,

@@ -25,7 +25,9 @@ class Trial(LineOrder):
     @workflow.run
     async def run(self, start: TrialOrder | OrderSoFar[TrialOrder]) -> OrderStatus:
         """Record, keep the end, drive both halves, mail the credentials with both entries."""
-        order = self.begin(start)
+        return await self.carry_out(self._steps(self.begin(start)))
+
+    async def _steps(self, order: TrialOrder) -> OrderStatus:
         recorded = await self.take(NameOf.RECORD_TRIAL, order)
         await self.keep_the_end(recorded)
         halves = self.drive_halves(recorded)

@@ -15,7 +15,9 @@ class Unblock(LineOrder):
     @workflow.run
     async def run(self, start: UnblockOrder | OrderSoFar[UnblockOrder]) -> OrderStatus:
         """Record, drive both halves to what the ledger wants now, tell the customer how it stands."""
-        order = self.begin(start)
+        return await self.carry_out(self._steps(self.begin(start)))
+
+    async def _steps(self, order: UnblockOrder) -> OrderStatus:
         recorded = await self.take(NameOf.RECORD_UNBLOCK, order)
         halves = self.drive_halves(recorded)
         await self.tell(MailKind.UNBLOCKED, recorded, halves)

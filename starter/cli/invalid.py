@@ -19,6 +19,11 @@ _RULES: Final = {
     "reason": ("--reason", "one line of 1 to 500 characters; the customer reads it"),
     "until": ("--until", "a moment with its zone, such as 2031-05-06T12:00+02:00 or 2031-05-06T10:00Z"),
 }
+LASTING: Final = {
+    "reason": "one line of 1 to 200 characters without an @: it is kept for ever, so let it name no customer",
+    "actor": "1 to 32 of a-z, 0-9, dot, hyphen and underscore, beginning with a letter or digit",
+}
+"""What options must be that the ledger keeps for ever."""
 _PERSONAL: Final = frozenset({"email", "reason"})
 
 
@@ -26,6 +31,15 @@ def invalid_order(error: ValidationError) -> InvalidOrder:
     """A sentence for each field that can never be right; values that may be personal are not repeated."""
     sentences = [_sentence(detail) for detail in error.errors(include_url=False)]
     return InvalidOrder("\n  also: ".join(sentences), hint="Nothing was ordered; correct it and try again.")
+
+
+def lasting_option(error: ValidationError) -> InvalidOrder:
+    """What an option must be that is kept for ever; its value may be personal and is not repeated."""
+    wrong = {str(detail["loc"][0]) for detail in error.errors(include_url=False)}
+    for field, rule in LASTING.items():
+        if field in wrong:
+            return InvalidOrder(f"--{field} must be {rule}", hint="Nothing was done.")
+    return invalid_order(error)
 
 
 def _sentence(detail: ErrorDetails) -> str:

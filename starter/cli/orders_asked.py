@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from starter.cli.context import CONNECT_PATIENCE, Context
+from starter.cli.invalid import lasting_option
 from starter.cli.orders_shown import OrderName, show_order
 from starter.cli.orders_stuck import workflows_of
 from starter.cli.placing import Waiting, show_status
@@ -25,11 +26,6 @@ from twinline.messages import AbandonHalf, HalfReceipt, Message, RetryNow
 
 AT_ONCE: Final = 16
 """Requests under way at the same time; a namespace allows a limited number of them."""
-
-_RULES: Final = {
-    "reason": "one line of 1 to 200 characters without an @: it is kept for ever, so let it name no customer",
-    "actor": "1 to 32 of a-z, 0-9, dot, hyphen and underscore, beginning with a letter or digit",
-}
 
 
 class Asked(Message):
@@ -159,12 +155,11 @@ async def _find(ledger: Ledger, chosen: Chosen) -> _Found:
 
 
 def _checked(build: Callable[[], object]) -> None:
-    """Raises InvalidOrder with what an option must be; its value may be personal and is not repeated."""
+    """Raises InvalidOrder."""
     try:
         build()
     except ValidationError as error:
-        (field,) = {str(detail["loc"][0]) for detail in error.errors(include_url=False)} & _RULES.keys()
-        raise InvalidOrder(f"--{field} must be {_RULES[field]}", hint="Nothing was done.") from None
+        raise lasting_option(error) from None
 
 
 async def _show_after(

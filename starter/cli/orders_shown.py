@@ -27,6 +27,9 @@ LOOK_PATIENCE: Final = 2.0
 
 _OF_A_CASE: Final = (OrderKind.BLOCK, OrderKind.UNBLOCK)
 
+TAKEN_BACK: Final = (OrderKind.TRIAL, OrderKind.PURCHASE, OrderKind.RENEWAL, OrderKind.MOVE)
+"""The kinds of orders that may be cancelled."""
+
 # The kinds that an order may send, the latest first.
 _MAILS: Final = {
     OrderKind.BLOCK: (MailKind.BLOCKED,),
@@ -34,6 +37,7 @@ _MAILS: Final = {
     OrderKind.PASSWORD: (MailKind.SECOND_HALF, MailKind.PASSWORD),
     OrderKind.MOVE: (MailKind.MOVED,),
     OrderKind.CLOSE: (MailKind.CLOSED,),
+    OrderKind.CANCEL: (MailKind.CANCELLED,),
 }
 _MAILS_ABOUT_TIME: Final = (MailKind.SECOND_HALF, MailKind.CREDENTIALS, MailKind.EXTENDED, MailKind.DELAYED)
 
@@ -59,7 +63,9 @@ class OrderName:
 
     def workflow_ids(self) -> tuple[str, ...]:
         """The workflows that this order may be."""
-        kinds = tuple(OrderKind) if self.kind is None else (self.kind,)
+        if self.kind is OrderKind.CANCEL:
+            return tuple(f"{OrderKind.CANCEL}/{self.caller}/{self.ref}/{of}" for of in TAKEN_BACK)
+        kinds = tuple(kind for kind in OrderKind if self.kind in (None, kind) and kind is not OrderKind.CANCEL)
         if self.full_ref != self.ref:
             kinds = tuple(kind for kind in kinds if kind in _OF_A_CASE)
         return tuple(f"{kind}/{self.caller}/{self.full_ref}" for kind in kinds)
@@ -104,6 +110,8 @@ async def list_orders(
     table = plain_table("order", "kind", "caller", "line", "taken", "settled")
     for view in page.orders:
         settled_at = "still goes on" if view.settled_at is None else moment(view.settled_at)
+        if view.cancelled_at is not None:
+            settled_at = f"cancelled {moment(view.cancelled_at)}"
         own_id = view.ref.partition("/")[0]
         table.add_row(*cells(own_id, view.kind, view.caller, view.username, moment(view.created_at), settled_at))
     if page.orders:
@@ -159,6 +167,7 @@ async def _receipt_from_ledger(ledger: Ledger, view: OrderView) -> Receipt:
         halves=tuple(half.receipt() for half in halves if half.host in hosts),
         mail=mail,
         workflow_id=view.workflow_id,
+        cancelled=view.cancelled,
         old_until=next((half.leaves_at for half in halves if half.leaving_order == view.order_id), None),
     )
 
@@ -181,8 +190,14 @@ async def _waits_in_temporal(context: Context, name: OrderName) -> bool:
         client = await context.temporal(patience=LOOK_PATIENCE)
     except TwinlineError:
         return False
-    found = await asyncio.gather(*(_is_running(client, workflow_id) for workflow_id in name.workflow_ids()))
-    return any(found)
+    return bool(await running_in_temporal(client, name))
+
+
+async def running_in_temporal(client: Client, name: OrderName) -> tuple[str, ...]:
+    """The workflows of that order that run; no answer counts as none."""
+    ids = name.workflow_ids()
+    found = await asyncio.gather(*(_is_running(client, workflow_id) for workflow_id in ids))
+    return tuple(workflow_id for workflow_id, runs in zip(ids, found, strict=True) if runs)
 
 
 async def _is_running(client: Client, workflow_id: str) -> bool:

@@ -18,10 +18,16 @@ _STYLES = {HalfState.APPLIED: "green", HalfState.REMOVED: "green", HalfState.FAI
 
 
 def exit_of(receipt: Receipt, *, done: bool) -> Exit:
-    """0 only when the order is done, every half proven and the mail, if there is one, accepted."""
+    """0 only when the order is done, every half proven and the mail, if there is one, accepted; 4 if cancelled."""
+    if _was_cancelled(receipt):
+        return Exit.REFUSED
     proven = all(half.state in PROVEN for half in receipt.halves)
     mailed = receipt.mail is None or receipt.mail.state is MailState.ACCEPTED
     return Exit.DONE if done and proven and mailed else Exit.GOING_ON
+
+
+def _was_cancelled(receipt: Receipt) -> bool:
+    return receipt.cancelled is not None and receipt.kind is not OrderKind.CANCEL
 
 
 def show_command(receipt: Receipt) -> str:
@@ -34,6 +40,8 @@ def _command(verb: str, receipt: Receipt) -> str:
     words = [f"twinline order {verb}", receipt.order]
     if receipt.kind in (OrderKind.BLOCK, OrderKind.UNBLOCK):
         words.append(f"--kind {receipt.kind} --line {receipt.username}")
+    if receipt.kind is OrderKind.CANCEL:
+        words.append("--kind cancel")
     if caller != "cli":
         words.append(f"--caller {caller}")
     return " ".join(words)
@@ -41,6 +49,9 @@ def _command(verb: str, receipt: Receipt) -> str:
 
 def closing(receipt: Receipt, *, done: bool) -> str:
     """One sentence that says what the receipt means."""
+    if _was_cancelled(receipt):
+        shown = show_command(receipt.model_copy(update={"kind": OrderKind.CANCEL}))
+        return f"The order was cancelled; `{shown}` tells how far its hosts have followed, and what the customer read."
     kept = "" if done else _old_pair_in_words(receipt)
     return f"{_halves_in_words(receipt)}; {kept}{_mail_in_words(receipt.mail, done=done)}."
 
@@ -51,6 +62,9 @@ def show_receipt(console: Console, receipt: Receipt, *, done: bool, now: datetim
     head.add_row(*cells("order", f"{receipt.kind} {receipt.order}"))
     head.add_row(*cells("line", receipt.username))
     head.add_row(*cells("plan", f"{receipt.plan}, until {moment(receipt.ends_at)}"))
+    if receipt.cancelled is not None:
+        cancelled = receipt.cancelled
+        head.add_row(*cells("cancelled", f"{moment(cancelled.at)} by {cancelled.actor}: {cancelled.reason}"))
     for block in receipt.blocks:
         head.add_row(*cells("block", block_line(block)))
     mail = receipt.mail

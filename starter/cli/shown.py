@@ -151,6 +151,35 @@ def abandon_half(
     perform(work, as_json=as_json)
 
 
+@order_app.command("cancel")
+def cancel_order(
+    order: Annotated[str, typer.Argument(metavar="ID", help="Your own id of the order.")],
+    *,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="One line, kept for ever; let it name no customer.")
+    ],
+    kind: Kind = None,
+    yes: options.Yes = False,
+    caller: options.Caller = "cli",
+    actor: Actor = "cli",
+    timeout: options.Timeout = None,
+    no_wait: options.NoWait = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Take back what is left of the time that an order gave, or a move that is not over; it may be long finished.
+
+    Example: twinline order cancel R-17 --reason "refunded"
+    """
+    confirm(f"Cancel order {order} of {caller}?", yes=yes)
+    from starter.cli.orders_cancelled import cancel  # noqa: PLC0415 - Temporal's SDK would make help slow
+    from starter.cli.orders_shown import OrderName  # noqa: PLC0415
+    from starter.cli.placing import Waiting  # noqa: PLC0415
+
+    name = OrderName(ref=order, caller=caller, kind=kind, line=None)
+    work = cancel(name, Waiting(timeout, no_wait), reason=reason, actor=actor, as_json=as_json)
+    perform(work, as_json=as_json)
+
+
 @line_app.command("show")
 def show_line(
     line: options.Line,

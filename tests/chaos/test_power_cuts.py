@@ -52,8 +52,7 @@ class Storm:
     twinline: Twinline
     chance: random.Random
     receipts: dict[str, Receipt] = field(default_factory=dict[str, Receipt])
-    done: int = 0
-    one_more: asyncio.Condition = field(default_factory=asyncio.Condition)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def place_all(self, orders: Sequence[Order]) -> list[Receipt]:
         """Place all orders, each repeated until it is done."""
@@ -62,9 +61,7 @@ class Storm:
         async def one(order: Order) -> Receipt:
             async with places:
                 receipt = await self._until_done(order)
-            async with self.one_more:
-                self.done += 1
-                self.one_more.notify_all()
+            self.done.set()
             return receipt
 
         return await asyncio.gather(*(one(order) for order in orders))
@@ -80,11 +77,10 @@ class Storm:
 
     async def cut_power(self, times: int, *, every: int) -> None:
         """Kill the worker, the server, or both, each time after some more orders are done."""
-        before = self.done
-        for number in range(times):
-            async with self.one_more:
-                # Counted and not awaited one by one: after a cut many are done in the same moment.
-                await self.one_more.wait_for(lambda due=before + (number + 1) * every: self.done >= due)
+        for _ in range(times):
+            for _ in range(every):
+                self.done.clear()
+                await self.done.wait()
             victims = self.chance.choice((("worker",), ("server",), ("worker", "server")))
             if "worker" in victims:
                 await self.world.kill_worker()

@@ -11,12 +11,14 @@ from sqlmodel import SQLModel, col, delete, select, update
 from tests.ledger.stores import SqliteStore, Store
 from twinline.inventory import Inventory
 from twinline.keys import KeyRing
-from twinline.ledger import Ledger, halves, models, moves, orders, setup, terms
+from twinline.ledger import Ledger, cancels, halves, models, moves, orders, setup, terms
 from twinline.ledger.queries import LineView, line_view, reveal_password
 from twinline.messages import (
     GRACE,
     BlockOrder,
     BlockOwner,
+    CancelOrder,
+    CancelTaken,
     CloseOrder,
     HalfState,
     LateTrial,
@@ -25,10 +27,12 @@ from twinline.messages import (
     MoveOrder,
     MoveStep,
     Order,
+    OrderKind,
     PasswordOrder,
     PurchaseOrder,
     Recorded,
     RenewalOrder,
+    TakeCancel,
     TermDecision,
     TermStart,
     TrialOrder,
@@ -122,6 +126,10 @@ async def take(ledger: Ledger, order: Order, *, now: datetime) -> Recorded:
                 return await orders.record_move(tx, order, now=now, workflow_id=workflow_id)
             case CloseOrder():
                 return await orders.record_close(tx, order, now=now, workflow_id=workflow_id)
+            case CancelOrder():
+                taken = await cancels.record_cancel(tx, TakeCancel(order=order, at=now, running=False))
+                assert taken.recorded is not None
+                return taken.recorded
             case UnblockOrder():
                 return await orders.record_unblock(tx, order, now=now, workflow_id=workflow_id)
 
@@ -208,6 +216,12 @@ class Desk:
     async def move(self, username: str, pair: str = "eu2") -> Recorded:
         """Order a move."""
         return await self.take(MoveOrder(order=self.ref(), line=username, pair=pair))
+
+    async def cancel(self, order: str, of: OrderKind, *, running: bool = False) -> CancelTaken:
+        """Take an order back."""
+        cancel = CancelOrder(order=order, of=of, reason="refunded", actor="olga")
+        async with self.ledger.write() as tx:
+            return await cancels.record_cancel(tx, TakeCancel(order=cancel, at=self.now, running=running))
 
     async def keep_old_pair(self, moved: Recorded) -> datetime:
         """Say that the new pair is ready; until when the old one is kept."""

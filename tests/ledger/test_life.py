@@ -16,7 +16,16 @@ from sqlmodel import col, select
 
 from tests.ledger.stores import Shelf, SqliteShelf, Store
 from tests.ledger.support import DAY, HOUR, Desk, Pairing
-from twinline.errors import LineClosed, LineEnded, MoveRunning, OrderConflict, TrialAlreadyUsed, UnknownBlock
+from twinline.errors import (
+    CannotCancel,
+    LineClosed,
+    LineEnded,
+    MoveRunning,
+    OrderCancelled,
+    OrderConflict,
+    TrialAlreadyUsed,
+    UnknownBlock,
+)
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger, guard, halves, models
 from twinline.ledger.halves import StaleToken
@@ -24,6 +33,7 @@ from twinline.ledger.queries import LineFilter, list_lines, reveal_password
 from twinline.messages import (
     BlockOrder,
     BlockOwner,
+    CancelOrder,
     CloseOrder,
     HalfState,
     MoveOrder,
@@ -34,12 +44,16 @@ from twinline.messages import (
     RenewalOrder,
     TrialOrder,
     UnblockOrder,
+    order_kind,
+    order_workflow_id,
 )
 
 T = TypeVar("T")
 PAIRS = {"eu1": ("mc-eu1", "os-eu1"), "us1": ("mc-us1", "os-us1")}
 HOSTS = [host for pair in PAIRS.values() for host in pair]
 PEOPLE = ("ann.miller", "bob.baker", "cid.cooper")
+
+CANCELLABLE = (TrialOrder, PurchaseOrder, RenewalOrder, MoveOrder)
 
 people = st.sampled_from(PEOPLE)
 picks = st.integers(0, 10**6)
@@ -52,6 +66,7 @@ cases = st.sampled_from(["case-1", "case-2"])
 class ModelGrant:
     recorded: Recorded
     trial: bool
+    starts_at: datetime
     ends_at: datetime
     moved: bool = False
     outcome: str = "later"
@@ -103,6 +118,7 @@ class LivesOfLines(RuleBasedStateMachine):
         self.tried: set[str] = set()
         self.taken: list[tuple[Order, Recorded]] = []
         self.revisions: dict[str, int] = {}
+        self.cancelled: set[str] = set()
         self.proven: dict[tuple[str, str], int] = {}
         self.batches: list[halves.Batch] = []
         self.tokens: dict[str, int] = dict.fromkeys(HOSTS, 0)
@@ -135,7 +151,7 @@ class LivesOfLines(RuleBasedStateMachine):
     def opened(self, recorded: Recorded, *, trial: bool, ends_at: datetime) -> None:
         assert recorded.username not in self.lines
         assert recorded.ends_at == ends_at
-        line = ModelLine([ModelGrant(recorded, trial, ends_at)])
+        line = ModelLine([ModelGrant(recorded, trial, self.desk.now, ends_at)])
         line.password = self.run(self.desk.password(recorded.username))
         self.lines[recorded.username] = line
 
@@ -165,13 +181,14 @@ class LivesOfLines(RuleBasedStateMachine):
     def a_line_is_extended(self, pick: int, days: int, *, bought: bool) -> None:
         username, line = self.line(pick)
         kind = PurchaseOrder if bought else RenewalOrder
-        ends_at = max(self.desk.now, line.ends_at or self.desk.now) + days * DAY
+        starts_at = max(self.desk.now, line.ends_at or self.desk.now)
+        ends_at = starts_at + days * DAY
         order = kind(order=self.order(), line=username, days=days)
         if self.refused(line, order):
             return
         recorded = self.take(order)
         assert (recorded.plan, recorded.ends_at) == ("paid", ends_at)
-        line.grants.append(ModelGrant(recorded, trial=False, ends_at=ends_at))
+        line.grants.append(ModelGrant(recorded, trial=False, starts_at=starts_at, ends_at=ends_at))
 
     @precondition(lambda self: self.lines)
     @rule(pick=picks, owner=owners, case=cases)
@@ -274,10 +291,62 @@ class LivesOfLines(RuleBasedStateMachine):
         line.closed = True
 
     @precondition(lambda self: self.taken)
+    @rule(pick=picks, again=st.booleans())
+    def an_order_is_cancelled(self, pick: int, *, again: bool) -> None:
+        orders = [(order, recorded) for order, recorded in self.taken if isinstance(order, CANCELLABLE)]
+        order, recorded = orders[pick % len(orders)]
+        line = self.lines[recorded.username]
+        cancel = CancelOrder(order=order.order, of=order_kind(order), reason="refunded")
+        if order_workflow_id(order) in self.cancelled:
+            (first,) = (earlier for asked, earlier in self.taken if asked == cancel)
+            assert self.run(self.desk.take(cancel)) == first
+            return
+        take_back = self.move_back if isinstance(order, MoveOrder) else self.time_back
+        if line.closed or not take_back(line, recorded):
+            with pytest.raises(LineClosed if line.closed else CannotCancel):
+                self.run(self.desk.take(cancel))
+            return
+        self.cancelled.add(order_workflow_id(order))
+        done = self.take(cancel)
+        assert done.blocks == tuple(block for block in done.blocks if (block.owner, block.case) in line.blocks)
+        if again:
+            other = cancel.model_copy(update={"reason": "another", "actor": "ivan"})
+            assert self.run(self.desk.take(other)) == done
+
+    def time_back(self, line: ModelLine, recorded: Recorded) -> bool:
+        """Take the rest of a grant back, if there is one."""
+        (grant,) = (grant for grant in line.grants if grant.recorded is recorded)
+        now, old_end = self.desk.now, grant.ends_at
+        left = old_end - max(now, grant.starts_at)
+        if grant.outcome != "later" or left <= timedelta():
+            return False
+        grant.starts_at, grant.ends_at, grant.outcome = min(now, grant.starts_at), now, "cancelled"
+        for other in line.grants:
+            if other.outcome == "later" and other.starts_at >= old_end:
+                other.starts_at, other.ends_at = other.starts_at - left, other.ends_at - left
+            if other.outcome == "later" and other.ends_at <= now:
+                other.outcome = "overtaken"
+        return True
+
+    @staticmethod
+    def move_back(line: ModelLine, recorded: Recorded) -> bool:
+        """Call a move off, if it is not over."""
+        if line.move is not recorded:
+            return False
+        (old,) = PAIRS.keys() - {line.pair}
+        line.move = None
+        line.left.add(line.pair)
+        line.pair = old
+        return True
+
+    @precondition(lambda self: self.taken)
     @rule(pick=picks)
     def an_order_comes_again(self, pick: int) -> None:
         order, recorded = self.taken[pick % len(self.taken)]
-        if isinstance(order, BlockOrder) and (order.owner, order.case) not in self.lines[order.line].blocks:
+        if order_workflow_id(order) in self.cancelled:
+            with pytest.raises(OrderCancelled):
+                self.run(self.desk.take(order))
+        elif isinstance(order, BlockOrder) and (order.owner, order.case) not in self.lines[order.line].blocks:
             with pytest.raises(OrderConflict):
                 self.run(self.desk.take(order))
         else:
@@ -316,7 +385,7 @@ class LivesOfLines(RuleBasedStateMachine):
         late = self.run(self.desk.start_late(grant.recorded))
         still_last = grant.outcome == "later" and grant.ends_at == line.ends_at and not line.closed
         if grant.trial and not grant.moved and still_last and self.desk.now + 48 * HOUR > grant.ends_at:
-            grant.moved, grant.ends_at = True, self.desk.now + 48 * HOUR
+            grant.moved, grant.starts_at, grant.ends_at = True, self.desk.now, self.desk.now + 48 * HOUR
         assert (late.moved, late.ends_at) == (grant.moved, grant.ends_at)
 
     @rule(host=hosts, limit=st.sampled_from([1, 2, 100]))

@@ -16,9 +16,11 @@ BODY = b"To: ann@example.com\r\nSubject: Your line\r\n\r\npassword"
 
 async def store(desk: Desk, line_id: str, *, body: bytes = BODY, message_id: str = "<1@example.com>") -> MailStored:
     async with desk.ledger.write() as tx:
-        return await mails.store_mail(
+        stored = await mails.store_mail(
             tx, line_id, kind=MailKind.CREDENTIALS, ref="g", message_id=message_id, body=body, now=desk.now
         )
+    assert stored is not None
+    return stored
 
 
 async def load(desk: Desk, mail_id: str) -> LoadedMail:

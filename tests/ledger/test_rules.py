@@ -3,9 +3,10 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from random import Random
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.ledger.support import DAY, START
@@ -14,6 +15,7 @@ from twinline.ledger.rules import (
     Desired,
     LineState,
     PairLoad,
+    Period,
     decide_term,
     desired_state,
     mark,
@@ -22,6 +24,8 @@ from twinline.ledger.rules import (
     new_username,
     pick_pair,
     renewed_end,
+    still_to_come,
+    without,
 )
 
 moments = st.integers(-(10**9), 10**9).map(lambda seconds: START + timedelta(seconds=seconds))
@@ -136,3 +140,46 @@ def test_a_mark_changes_with_everything_that_a_record_on_a_host_says(keys: KeyRi
     assert len({record.mark(keys).partition("-")[2] for record in records}) == len(records)
     assert Record().mark(keys) == Record().mark(keys)
     assert re.fullmatch(r"3-[0-9a-f]{8}", Record().mark(keys))
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> list[Period]:
+    """Periods of one line as orders give them, one after the other."""
+    periods: list[Period] = []
+    for _ in range(draw(st.integers(1, 4))):
+        now = draw(moments)
+        start = max([now, *(period.ends_at for period in periods)])
+        periods.append(Period(starts_at=start, ends_at=start + timedelta(seconds=draw(st.integers(1, 10**7)))))
+    return periods
+
+
+def cancel(periods: list[Period], number: int, now: datetime) -> list[Period]:
+    return [without(periods[number], other, now=now) for at, other in enumerate(periods) if at != number]
+
+
+@given(periods=chains(), pick=st.integers(0, 3), now=moments)
+def test_a_cancellation_takes_back_what_is_left_of_one_period_and_nothing_of_the_others(
+    periods: list[Period], pick: int, now: datetime
+) -> None:
+    number = pick % len(periods)
+    left = cancel(periods, number, now)
+    others = [period for at, period in enumerate(periods) if at != number]
+    assert [one.ends_at - one.starts_at for one in left] == [one.ends_at - one.starts_at for one in others]
+    back = still_to_come(periods[number], now=now)
+    assert [old.ends_at - new.ends_at for old, new in zip(others, left, strict=True)] == [
+        timedelta() if at < number else back for at in range(len(others))
+    ]
+    assert left == sorted(left, key=lambda period: period.starts_at)
+    for one, next_one in pairwise(left):
+        assert one.ends_at <= next_one.starts_at
+    # Nobody is served later than before, and nothing that was served already is counted again.
+    assert all(one.starts_at >= min(now, old.starts_at) for one, old in zip(left, others, strict=True))
+
+
+@given(periods=chains(), picks=st.tuples(st.integers(0, 3), st.integers(0, 3)), now=moments)
+def test_in_which_order_two_periods_are_cancelled_at_the_same_time_does_not_matter(
+    periods: list[Period], picks: tuple[int, int], now: datetime
+) -> None:
+    first, second = sorted(pick % len(periods) for pick in picks)
+    assume(first != second)
+    assert cancel(cancel(periods, second, now), first, now) == cancel(cancel(periods, first, now), second - 1, now)

@@ -52,6 +52,7 @@ def facts_of(kind: MailKind, **changes: Any) -> MailFacts:
         "entries": ENTRIES_OF_KIND.get(kind, ()),
         "blocks": (ABUSE,) if kind is MailKind.BLOCKED else (),
         "reference": "order-1042",
+        "taken_back": "line" if kind is MailKind.CANCELLED else None,
     }
     return MailFacts(kind=kind, **(fields | changes))
 

@@ -251,6 +251,26 @@ def test_a_blocked_line_that_moves_gets_its_new_entries_and_no_promise(make_fact
         assert "ready" not in part
 
 
+def test_a_cancellation_tells_what_was_taken_back_and_what_is_left(make_facts: MakeFacts) -> None:
+    until = "Wednesday 25 November 2026, 14:03 UTC"
+    ended = written(make_facts(MailKind.CANCELLED, entries=(MULTICS, OSCAM)))
+    for part in (flat(text_of(ended)), visible(html_of(ended))):
+        assert "Your line has ended" in part
+        assert until in part
+        assert "follows" not in part
+    shorter = written(make_facts(MailKind.CANCELLED, taken_back="time", entries=(MULTICS, replace(OSCAM, ready=False))))
+    assert f"The other time that you have stays. Until: {until}" in flat(text_of(shorter))
+    assert "Entry 2 (OSCam): follows" in flat(text_of(shorter))
+    blocked = written(make_facts(MailKind.CANCELLED, taken_back="time", blocks=(PAYMENT,)))
+    for part in (flat(text_of(blocked)), visible(html_of(blocked))):
+        assert "Your line stays blocked" in part
+    moved = written(make_facts(MailKind.CANCELLED, taken_back="move", entries=(MULTICS, OSCAM)))
+    assert str(read(moved)["Subject"]) == "Example TV: the move of your line was cancelled"
+    for part in (flat(text_of(moved)), visible(html_of(moved))):
+        assert "keep the entries that you had" in part
+        assert "taken back" not in part
+
+
 def test_a_close_says_so_and_where_it_is_not_done_yet(make_facts: MakeFacts) -> None:
     done = written(make_facts(MailKind.CLOSED, entries=(MULTICS, OSCAM)))
     partly = written(make_facts(MailKind.CLOSED, entries=(MULTICS, replace(OSCAM, ready=False))))

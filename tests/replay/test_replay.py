@@ -40,7 +40,6 @@ UNSEEN: Final = {
     "erase.py:progress: return self._status",
     "halves.py:over: return all(half.over for half in self._halves)",
     'order.py:progress: return OrderStatus(fingerprint="", done=False)',
-    "order.py:_receipt: return None",
     "term.py:progress: if start is None:",
     'term.py:progress: raise ApplicationError("this Term has not begun yet", type="NothingToRetry")',
     "term.py:progress: return TermStatus(",
@@ -57,11 +56,12 @@ UNSEEN: Final = {
     "ledger.py:in_ledger: if isinstance(error.cause, ApplicationError):",
     "ledger.py:in_ledger: raise error.cause from None",
     "ledger.py:in_ledger: raise",
-    # Only when no worker was there from a reminder's time to the end.
-    "term.py:_remind: return",
+    # Only when a cancel comes between two steps, or while an attempt fails: then there is nothing to let go.
+    "driver.py:let_go: return",
+    "halves.py:_failed: return",
     # What never comes, and would be a mistake of ours.
-    "block_end.py:run: raise",
-    "block_end.py:run: return",
+    "block_end.py:_keep: raise",
+    "block_end.py:_keep: return",
     "halves.py:_try: raise",
     "driver.py:_driven: raise ApplicationError(",
     "driver.py:begin_anew: raise NotImplementedError",

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from twinline.messages import (
     BlockOrder,
+    CancelOrder,
     CloseOrder,
     MoveOrder,
     Order,
@@ -123,6 +124,9 @@ class Told:
     after: dict[str, object]
 
 
+NO_CANCELLATIONS: Final = "these lives have no cancellations; tests/ledger/test_life.py has them"
+
+
 class Broken(AssertionError):
     """A law was broken."""
 
@@ -155,6 +159,7 @@ class Picture:
 
     def refusal(self, order: Order, at: datetime) -> str | None:
         """Why this order must be refused now; None if it must be taken, or is one that was."""
+        assert not isinstance(order, CancelOrder), NO_CANCELLATIONS
         earlier = self.taken.get(identity(order))
         if earlier is not None:
             if earlier != order:
@@ -189,6 +194,7 @@ class Picture:
 
     def take(self, order: Order, told: Told, *, pair: str) -> None:
         """An order was committed."""
+        assert not isinstance(order, CancelOrder), NO_CANCELLATIONS
         key = identity(order)
         if key in self.taken:
             raise Broken(f"I7: {key} was taken twice")
@@ -231,6 +237,8 @@ class Picture:
                 return known
             case CloseOrder():
                 line.closed = True
+            case CancelOrder():
+                raise AssertionError(NO_CANCELLATIONS)
         return False
 
     @staticmethod

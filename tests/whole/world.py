@@ -19,7 +19,7 @@ from temporalio.service import RPCError
 
 from tests.whole.box import Box
 from tests.whole.house import FIRST, FORGETFUL, House
-from tests.whole.picture import PAIRS, Broken, Line, Picture, Told, identity, lifting
+from tests.whole.picture import NO_CANCELLATIONS, PAIRS, Broken, Line, Picture, Told, identity, lifting
 from twinline.errors import NothingToRetry, TwinlineError, Unavailable, UnknownHalf, UnknownOrder
 from twinline.ledger import models
 from twinline.ledger.lines import password_of
@@ -28,6 +28,7 @@ from twinline.messages import (
     REMINDERS,
     BlockOrder,
     BlockOwner,
+    CancelOrder,
     CloseOrder,
     HalfState,
     MailKind,
@@ -543,6 +544,8 @@ def _another(order: Order) -> Order:
             return order.model_copy(update={"reason": "another one"})
         case MoveOrder():
             return order.model_copy(update={"overlap_hours": order.overlap_hours + 1})
+        case CancelOrder():
+            raise AssertionError(NO_CANCELLATIONS)
         case _:
             return RenewalOrder(caller=order.caller, order=getattr(order, "order", "u-1"), line=order.line, days=1)
 

@@ -12,6 +12,7 @@ from tests.workflows.test_orders import order_id, trial
 from twinline.messages import (
     BlockEndStatus,
     BlockOrder,
+    CancelOrder,
     CloseOrder,
     HalfState,
     MoveOrder,
@@ -81,6 +82,12 @@ async def _close(house: House) -> Order:
     return CloseOrder(caller="shop", order=order_id(), line=await _line(house))
 
 
+async def _cancel(house: House) -> Order:
+    order = trial()
+    await house.order(order)
+    return CancelOrder(caller="shop", order=order.order, of=OrderKind.TRIAL, reason="refunded")
+
+
 ORDERS: dict[OrderKind, Build] = {
     OrderKind.TRIAL: _trial,
     OrderKind.PURCHASE: _purchase,
@@ -90,6 +97,7 @@ ORDERS: dict[OrderKind, Build] = {
     OrderKind.PASSWORD: _password,
     OrderKind.MOVE: _move,
     OrderKind.CLOSE: _close,
+    OrderKind.CANCEL: _cancel,
 }
 
 

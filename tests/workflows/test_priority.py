@@ -32,7 +32,7 @@ async def test_a_block_overtakes_a_flood_of_orders_that_came_before_it(tmp_path:
         flood = [RenewalOrder(caller="shop", order=f"r-{number}", line=line, days=1) for number in range(FLOOD)]
         block = BlockOrder(caller="abuse", case="AB-1", line=line, reason="Shared")
         # Nobody works on them yet, so all of it waits in the queue, and the block came last.
-        waiting = [await _placed(client, order) for order in (*flood, block)]
+        waiting = [await placed(client, order) for order in (*flood, block)]
 
         async with run_house(tmp_path, key_ring, client, workflow_tasks=SLOTS) as house:
             await asyncio.gather(*waiting)
@@ -53,7 +53,7 @@ async def test_a_block_overtakes_a_flood_of_orders_that_came_before_it(tmp_path:
     assert priorities == [Priority(priority_key=3, fairness_key="shop"), Priority(priority_key=1, fairness_key="abuse")]
 
 
-async def _placed(client: Client, order: Order) -> asyncio.Task[object]:
+async def placed(client: Client, order: Order) -> asyncio.Task[object]:
     """Place an order and give the wait for its end, once Temporal has it."""
     waiting = asyncio.create_task(Twinline(client).place(order, patience=PATIENCE))
     while True:

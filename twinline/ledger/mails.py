@@ -42,6 +42,8 @@ class LedgerMailFacts:
     """The active ones."""
     about: BlockInfo | None
     """The block of the case that the message is about, lifted or not."""
+    about_time: bool
+    """Whether the message is about a grant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,7 @@ async def mail_facts(tx: ReadTx, line_id: str, *, ref: str) -> LedgerMailFacts:
         old_serves=any(half.proven_state is HalfState.APPLIED for half in rows.leaving_halves),
         blocks=rows.block_infos(),
         about=block_info(about[-1]) if about else None,
+        about_time=any(grant.id == ref for grant in rows.grants),
     )
 
 
@@ -86,10 +89,15 @@ async def stored_mail(tx: ReadTx, line_id: str, *, kind: MailKind, ref: str) -> 
 
 async def store_mail(
     tx: WriteTx, line_id: str, *, kind: MailKind, ref: str, message_id: str, body: bytes, now: datetime
-) -> MailStored:
-    """Keep a message before it is handed over; the first writer wins, and everybody gets what it stored."""
+) -> MailStored | None:
+    """Keep a message before it is handed over; the first writer wins, and everybody gets what it stored.
+
+    None when the order that it is about was cancelled meanwhile: whoever cancels it tells the customer, if need be.
+    """
     await tx.alone("mail", line_id, kind, ref)
     mail = await _find(tx, line_id, kind, ref)
+    if mail is None and kind is not MailKind.CANCELLED and await _was_cancelled(tx, ref):
+        return None
     if mail is None:
         mail_id = rules.new_id(tx.random)
         mail = models.Mail(
@@ -137,6 +145,16 @@ async def record_handover(
     if mail.state is MailState.ACCEPTED:
         mail.accepted_at = utc(now)
     return mail.state
+
+
+async def _was_cancelled(tx: WriteTx, ref: str) -> bool:
+    """Whether this is about a grant or an order that was taken back, keeping it from that until we are through."""
+    about = ref.partition("/")[0]
+    grant = await tx.session.get(models.Grant, about, with_for_update=LOCKED)
+    if grant is not None:
+        return grant.ending == "cancelled"
+    order = await tx.session.get(models.Order, about, with_for_update=LOCKED)
+    return order is not None and order.cancelled_at is not None
 
 
 async def _find(tx: ReadTx, line_id: str, kind: MailKind, ref: str) -> models.Mail | None:

@@ -14,7 +14,7 @@ from twinline.ledger.rules import LineState
 from twinline.ledger.types import Named, UtcDateTime
 from twinline.messages import BlockOwner, HalfState, MailKind, MailState, OrderKind, Plan, Protocol
 
-GrantEnding = Literal["ended", "overtaken"]
+GrantEnding = Literal["ended", "overtaken", "cancelled"]
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -105,6 +105,17 @@ class Order(Row, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
     settled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     receipt: str | None = Field(default=None, sa_type=Text)
+    cancelled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When what it gave was taken back; the order that did so tells by whom and why."""
+
+
+class Withdrawal(Row, table=True):
+    """An order that was cancelled before it was taken, and must not be taken any more."""
+
+    identity: str = Field(primary_key=True, max_length=255)
+    at: datetime = Field(sa_type=UtcDateTime)
+    who: str = Field(max_length=32)
+    why: str = Field(max_length=255)
 
 
 class Grant(Row, table=True):

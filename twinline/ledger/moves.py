@@ -107,6 +107,14 @@ async def call_off_move(tx: WriteTx, step: MoveStep) -> MoveDecision:
     if not leaving:
         return _decided(rows, recorded)
     before = rows.snapshot()
+    await stay(tx, rows, order_id=step.order_id, now=utc(step.at))
+    _note(tx, order, rows, step, what="move.called_off", before=before)
+    return MoveDecision(outcome="called_off", revision=rows.line.revision)
+
+
+async def stay(tx: WriteTx, rows: LineRows, *, order_id: str, now: datetime) -> None:
+    """Let a line stay on the pair that this move was to leave; the new pair must hold nothing from now on."""
+    leaving = [half for half in rows.leaving_halves if half.leaving_order == order_id]
     given_up = rows.staying_halves
     for half in leaving:
         half.leaving_order = half.leaves_at = None
@@ -115,14 +123,13 @@ async def call_off_move(tx: WriteTx, step: MoveStep) -> MoveDecision:
         await tx.session.exec(select(models.Pair.name).where(col(models.Pair.multics).in_(old_hosts)))
     ).one()
     abandoned = [half for half in given_up if half.state is HalfState.ABANDONED]
-    settle(rows, now=utc(step.at), anew=rows.line.state != "absent")
+    # While the new ones still count as standing, so that they fall behind.
+    settle(rows, now=now, anew=rows.line.state != "absent")
     for half in given_up:
-        half.leaving_order, half.left_at = step.order_id, utc(step.at)
+        half.leaving_order, half.left_at = order_id, now
     for half in abandoned:
         # No later order is to wait for a host that somebody gave up on.
         half.state = HalfState.ABANDONED
-    _note(tx, order, rows, step, what="move.called_off", before=before)
-    return MoveDecision(outcome="called_off", revision=rows.line.revision)
 
 
 async def _moving(tx: WriteTx, order_id: str) -> tuple[models.Order, Recorded, LineRows]:

@@ -3,34 +3,20 @@
 The same order again gives back what was recorded then. A refusal raises and leaves nothing behind.
 """
 
-import hmac
-from dataclasses import dataclass
 from datetime import datetime
-
-from sqlmodel import select
 
 from twinline.errors import (
     InvalidOrder,
     LineClosed,
     LineEnded,
-    LineErased,
     OrderConflict,
     TrialAlreadyUsed,
     UnknownBlock,
     UnknownOrder,
 )
 from twinline.ledger import models, moves, rules
-from twinline.ledger.lines import (
-    LineRows,
-    Snapshot,
-    erased_line,
-    line_by_id,
-    line_by_username,
-    listed,
-    note,
-    seal,
-    settle,
-)
+from twinline.ledger.filing import Filing, file_order, filing_of, repeated_order
+from twinline.ledger.lines import LineRows, erased_line, line_by_id, line_by_username, listed, note, seal
 from twinline.ledger.placement import place, room_on
 from twinline.ledger.tx import LOCKED, WriteTx
 from twinline.ledger.types import utc
@@ -39,8 +25,6 @@ from twinline.messages import (
     BlockOrder,
     CloseOrder,
     MoveOrder,
-    Order,
-    OrderKind,
     OrderOutcome,
     PasswordOrder,
     Plan,
@@ -50,8 +34,6 @@ from twinline.messages import (
     RenewalOrder,
     TrialOrder,
     UnblockOrder,
-    order_kind,
-    order_ref,
 )
 
 
@@ -60,8 +42,8 @@ async def record_trial(tx: WriteTx, order: TrialOrder, *, person: str, now: date
 
     Raises OrderConflict, TrialAlreadyUsed, UnknownRegion, RegionFull.
     """
-    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
-    if (repeated := await _repeated(tx, filing)) is not None:
+    filing = filing_of(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await repeated_order(tx, filing)) is not None:
         return repeated
     person_hash = tx.keys.mac("person", person)
     await tx.alone("person", person_hash.hex())
@@ -71,7 +53,7 @@ async def record_trial(tx: WriteTx, order: TrialOrder, *, person: str, now: date
         )
     rows = await _new_line(tx, filing, email=order.email, region=order.region, person_hash=person_hash)
     grant = _give(tx, filing, rows, plan="trial", ends_at=filing.now + TRIAL_LENGTH)
-    recorded = await _file(tx, filing, rows, grant=grant, before=None, what="line.opened")
+    recorded = await file_order(tx, filing, rows, grant=grant, before=None, what="line.opened")
     tx.session.add(models.Trial(person_hash=person_hash, order_id=filing.order_id, used_at=filing.now))
     return recorded
 
@@ -83,8 +65,8 @@ async def record_purchase(
 
     Raises OrderConflict, UnknownRegion, RegionFull, UnknownLine, LineClosed.
     """
-    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
-    if (repeated := await _repeated(tx, filing)) is not None:
+    filing = filing_of(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await repeated_order(tx, filing)) is not None:
         return repeated
     if order.line is not None:
         return await _extend(tx, filing, username=order.line, days=order.days)
@@ -95,7 +77,7 @@ async def record_purchase(
     )
     ends_at = rules.renewed_end(now=filing.now, ends_at=None, days=order.days)
     grant = _give(tx, filing, rows, plan="paid", ends_at=ends_at)
-    return await _file(tx, filing, rows, grant=grant, before=None, what="line.opened")
+    return await file_order(tx, filing, rows, grant=grant, before=None, what="line.opened")
 
 
 async def record_renewal(tx: WriteTx, order: RenewalOrder, *, now: datetime, workflow_id: str) -> Recorded:
@@ -103,8 +85,8 @@ async def record_renewal(tx: WriteTx, order: RenewalOrder, *, now: datetime, wor
 
     Raises OrderConflict, UnknownLine, LineClosed.
     """
-    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
-    if (repeated := await _repeated(tx, filing)) is not None:
+    filing = filing_of(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await repeated_order(tx, filing)) is not None:
         return repeated
     return await _extend(tx, filing, username=order.line, days=order.days)
 
@@ -115,8 +97,8 @@ async def record_block(tx: WriteTx, order: BlockOrder, *, now: datetime, workflo
     Raises OrderConflict (also when the block of this case was lifted since: the caller means a new one, and must
     not read in an old receipt that the line is blocked), UnknownLine, LineClosed, InvalidOrder (`until` has passed).
     """
-    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
-    if (repeated := await _repeated(tx, filing)) is not None:
+    filing = filing_of(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await repeated_order(tx, filing)) is not None:
         await _refuse_if_lifted(tx, order, repeated)
         return repeated
     if order.until is not None and order.until <= filing.now:
@@ -127,7 +109,7 @@ async def record_block(tx: WriteTx, order: BlockOrder, *, now: datetime, workflo
     before = rows.snapshot()
     block = _active(rows, order)
     if block is not None:
-        return await _file(tx, filing, rows, block=block, before=before, what="block.joined")
+        return await file_order(tx, filing, rows, block=block, before=before, what="block.joined")
     block = models.Block(
         id=rules.new_id(tx.random),
         line_id=rows.line.id,
@@ -140,7 +122,7 @@ async def record_block(tx: WriteTx, order: BlockOrder, *, now: datetime, workflo
         until=None if order.until is None else utc(order.until),
     )
     rows.blocks.append(block)
-    return await _file(tx, filing, rows, block=block, before=before, what="block.set")
+    return await file_order(tx, filing, rows, block=block, before=before, what="block.set")
 
 
 async def record_unblock(tx: WriteTx, order: UnblockOrder, *, now: datetime, workflow_id: str) -> Recorded:
@@ -148,8 +130,8 @@ async def record_unblock(tx: WriteTx, order: UnblockOrder, *, now: datetime, wor
 
     Raises OrderConflict, UnknownLine, LineClosed, UnknownBlock.
     """
-    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
-    if (repeated := await _repeated(tx, filing)) is not None:
+    filing = filing_of(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await repeated_order(tx, filing)) is not None:
         return repeated
     rows = await _open_line(tx, order.line)
     before = rows.snapshot()
@@ -160,7 +142,7 @@ async def record_unblock(tx: WriteTx, order: UnblockOrder, *, now: datetime, wor
             hint=f"Active blocks (owner/case): {listed(before.blocks)}.",
         )
     block.lifted_at = filing.now
-    recorded = await _file(tx, filing, rows, block=block, before=before, what="block.lifted")
+    recorded = await file_order(tx, filing, rows, block=block, before=before, what="block.lifted")
     # Only now is the order's row there to be named.
     block.lifted_by_order_id = filing.order_id
     return recorded
@@ -171,14 +153,14 @@ async def record_password(tx: WriteTx, order: PasswordOrder, *, now: datetime, w
 
     Raises OrderConflict, UnknownLine, LineClosed, LineEnded.
     """
-    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
-    if (repeated := await _repeated(tx, filing)) is not None:
+    filing = filing_of(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await repeated_order(tx, filing)) is not None:
         return repeated
     rows = await _served_line(tx, order.line)
     before = rows.snapshot()
     password = rules.new_password(tx.random)
     rows.line.password_sealed = seal(tx.keys, "line", rows.line.id, "password", password.encode())
-    return await _file(tx, filing, rows, before=before, what="password.changed", anew=True)
+    return await file_order(tx, filing, rows, before=before, what="password.changed", anew=True)
 
 
 async def record_move(tx: WriteTx, order: MoveOrder, *, now: datetime, workflow_id: str) -> Recorded:
@@ -186,26 +168,26 @@ async def record_move(tx: WriteTx, order: MoveOrder, *, now: datetime, workflow_
 
     Raises OrderConflict, UnknownLine, LineClosed, LineEnded, UnknownPair, PairFull, SamePair, MoveRunning.
     """
-    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
-    if (repeated := await _repeated(tx, filing)) is not None:
+    filing = filing_of(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await repeated_order(tx, filing)) is not None:
         return repeated
     rows = await _served_line(tx, order.line)
     await moves.refuse_second(tx, rows)
     pair = await room_on(tx, order.pair)
     before = rows.snapshot()
     anew = moves.begin(rows, pair, order_id=filing.order_id, now=filing.now)
-    return await _file(tx, filing, rows, before=before, what="move.begun", anew=anew)
+    return await file_order(tx, filing, rows, before=before, what="move.begun", anew=anew)
 
 
 async def record_close(tx: WriteTx, order: CloseOrder, *, now: datetime, workflow_id: str) -> Recorded:
     """End the line for good; grants and blocks stay as they were, for the record. Raises as `record_renewal` does."""
-    filing = _filing(tx, order, now=now, workflow_id=workflow_id)
-    if (repeated := await _repeated(tx, filing)) is not None:
+    filing = filing_of(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await repeated_order(tx, filing)) is not None:
         return repeated
     rows = await _open_line(tx, order.line)
     before = rows.snapshot()
     rows.line.closed_at = filing.now
-    return await _file(tx, filing, rows, before=before, what="line.closed")
+    return await file_order(tx, filing, rows, before=before, what="line.closed")
 
 
 async def settle_order(tx: WriteTx, outcome: OrderOutcome, *, now: datetime) -> None:
@@ -223,64 +205,7 @@ async def settle_order(tx: WriteTx, outcome: OrderOutcome, *, now: datetime) -> 
     note(tx, at=utc(now), who=order.caller, what="order.settled", why=order.identity, line_id=order.line_id)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Filing:
-    """An order on its way into the ledger, under the id that it gets there."""
-
-    order: Order
-    order_id: str
-    identity: str
-    fingerprint: bytes
-    now: datetime
-    workflow_id: str
-
-    @property
-    def kind(self) -> OrderKind:
-        return order_kind(self.order)
-
-
-def _filing(tx: WriteTx, order: Order, *, now: datetime, workflow_id: str) -> _Filing:
-    kind = order_kind(order)
-    # A caller numbers its orders once for all that it sells; blocks and their lifting share a case.
-    series = kind.value if kind in {OrderKind.BLOCK, OrderKind.UNBLOCK} else "order"
-    return _Filing(
-        order=order,
-        order_id=rules.new_id(tx.random),
-        identity=f"{series}/{order.caller}/{order_ref(order)}",
-        fingerprint=tx.keys.mac("order", kind.value, order.fingerprint()),
-        now=utc(now),
-        workflow_id=workflow_id,
-    )
-
-
-async def _repeated(tx: WriteTx, filing: _Filing) -> Recorded | None:
-    await tx.alone("order", filing.identity)
-    query = select(models.Order).where(models.Order.identity == filing.identity)
-    earlier = (await tx.session.exec(query)).one_or_none()
-    if earlier is None:
-        return None
-    if not earlier.fingerprint:
-        raise LineErased(line_id=earlier.line_id)
-    if not hmac.compare_digest(earlier.fingerprint, filing.fingerprint):
-        raise OrderConflict(
-            f'the order id "{_own_id(filing.order)}" of caller "{filing.order.caller}" was used before for '
-            f"something else (a {earlier.kind})",
-            hint="Repeat an order with exactly the same fields; give a new order its own id.",
-        )
-    return Recorded.model_validate_json(earlier.recorded)
-
-
-def _mail_ref(filing: _Filing, grant: models.Grant | None, block: models.Block | None) -> str:
-    if grant is not None:
-        return grant.id
-    return block.case if block is not None else filing.order_id
-
-
-def _own_id(order: Order) -> str:
-    return order.case if isinstance(order, BlockOrder | UnblockOrder) else order.order
-
-
-async def _new_line(tx: WriteTx, filing: _Filing, *, email: str, region: str, person_hash: bytes) -> LineRows:
+async def _new_line(tx: WriteTx, filing: Filing, *, email: str, region: str, person_hash: bytes) -> LineRows:
     pair = await place(tx, region)
     hosts: tuple[tuple[str, Protocol], ...] = ((pair.multics, "multics"), (pair.oscam, "oscam"))
     line_id = rules.new_id(tx.random)
@@ -322,15 +247,15 @@ async def _served_line(tx: WriteTx, username: str) -> LineRows:
     return rows
 
 
-async def _extend(tx: WriteTx, filing: _Filing, *, username: str, days: int) -> Recorded:
+async def _extend(tx: WriteTx, filing: Filing, *, username: str, days: int) -> Recorded:
     rows = await _open_line(tx, username)
     before = rows.snapshot()
     ends_at = rules.renewed_end(now=filing.now, ends_at=rows.runs_until, days=days)
     grant = _give(tx, filing, rows, plan="paid", ends_at=ends_at)
-    return await _file(tx, filing, rows, grant=grant, before=before, what="grant.given")
+    return await file_order(tx, filing, rows, grant=grant, before=before, what="grant.given")
 
 
-def _give(tx: WriteTx, filing: _Filing, rows: LineRows, *, plan: Plan, ends_at: datetime) -> models.Grant:
+def _give(tx: WriteTx, filing: Filing, rows: LineRows, *, plan: Plan, ends_at: datetime) -> models.Grant:
     """Give a grant that follows the line's others without a gap."""
     grant = models.Grant(
         id=rules.new_id(tx.random),
@@ -356,62 +281,3 @@ async def _refuse_if_lifted(tx: WriteTx, order: BlockOrder, repeated: Recorded) 
 def _active(rows: LineRows, order: BlockOrder | UnblockOrder) -> models.Block | None:
     wanted = (order.owner, order.case)
     return next((block for block in rows.active_blocks if (block.owner, block.case) == wanted), None)
-
-
-async def _file(
-    tx: WriteTx,
-    filing: _Filing,
-    rows: LineRows,
-    *,
-    before: Snapshot | None,
-    what: str,
-    grant: models.Grant | None = None,
-    block: models.Block | None = None,
-    anew: bool = False,
-) -> Recorded:
-    """Write everything down, parents first: without relationships the session does not know their order."""
-    settle(rows, now=filing.now, anew=anew)
-    last = rows.last_grant
-    recorded = Recorded(
-        order_id=filing.order_id,
-        line_id=rows.line.id,
-        username=rows.line.username,
-        plan=last.plan,
-        ends_at=last.ends_at,
-        revision=rows.line.revision,
-        halves=rows.half_refs(),
-        blocks=rows.block_infos(),
-        grant_id=None if grant is None else grant.id,
-        mail_ref=_mail_ref(filing, grant, block),
-    )
-    tx.session.add(rows.line)
-    await tx.session.flush()
-    tx.session.add(
-        models.Order(
-            id=filing.order_id,
-            identity=filing.identity,
-            kind=filing.kind,
-            caller=filing.order.caller,
-            ref=order_ref(filing.order),
-            fingerprint=filing.fingerprint,
-            line_id=rows.line.id,
-            grant_id=recorded.grant_id,
-            block_id=None if block is None else block.id,
-            recorded=recorded.model_dump_json(),
-            workflow_id=filing.workflow_id,
-            created_at=filing.now,
-        )
-    )
-    await tx.session.flush()
-    tx.session.add_all([*rows.grants, *rows.blocks, *rows.halves])
-    note(
-        tx,
-        at=filing.now,
-        who=filing.order.caller,
-        what=what,
-        why=filing.identity,
-        line_id=rows.line.id,
-        before=before,
-        after=rows.snapshot(),
-    )
-    return recorded

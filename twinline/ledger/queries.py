@@ -9,13 +9,14 @@ from sqlmodel import col, func, or_, select
 
 from twinline.errors import InvalidOrder, UnknownOrder
 from twinline.ledger import models
+from twinline.ledger.filing import identity_of
 from twinline.ledger.halves import HalfProgress, progress_of
 from twinline.ledger.lines import LineRows, held_by, line_by_username, lines_with_rows, mark_of, password_of
 from twinline.ledger.models import GrantEnding, Plan
 from twinline.ledger.rules import LineState
 from twinline.ledger.tx import ReadTx
 from twinline.ledger.types import utc
-from twinline.messages import BlockInfo, Message, OrderKind, Receipt, Recorded
+from twinline.messages import BlockInfo, CancelInfo, Message, OrderKind, Receipt, Recorded
 
 
 class GrantView(Message):
@@ -77,6 +78,9 @@ class OrderView(Message):
     settled_at: AwareDatetime | None
     recorded: Recorded
     receipt: Receipt | None
+    cancelled_at: AwareDatetime | None = None
+    cancelled: CancelInfo | None = None
+    """By whom and why; a list leaves it out."""
 
 
 class OrderFilter(Message):
@@ -174,14 +178,16 @@ async def last_proof(tx: ReadTx, host: str) -> datetime | None:
 
 
 async def order_view(tx: ReadTx, ref: str, *, caller: str, kind: OrderKind | None = None) -> OrderView:
-    """Show an order by the caller's own id, or a block by its case; raises UnknownOrder, InvalidOrder (ambiguous)."""
+    """Show an order by the caller's own id, or a block by its case; raises UnknownOrder, InvalidOrder (ambiguous).
+
+    With `kind` the cancellation of an order is shown by the same id as the order itself.
+    """
     # The reference of a block is its case and a digest of the line; neither order ids nor cases hold a slash.
     case_of = col(models.Order.ref).startswith(f"{ref}/", autoescape=True)
     query = select(models.Order, models.Line.username).join(models.Line)
     query = query.where(models.Order.caller == caller, or_(models.Order.ref == ref, case_of))
-    if kind is not None:
-        query = query.where(models.Order.kind == kind)
-    found = (await tx.session.exec(query.order_by(models.Order.identity).limit(10))).all()
+    wanted = models.Order.kind != OrderKind.CANCEL if kind is None else models.Order.kind == kind
+    found = (await tx.session.exec(query.where(wanted).order_by(models.Order.identity).limit(10))).all()
     if not found:
         raise UnknownOrder(
             f'there is no order "{ref}" of caller "{caller}"',
@@ -192,7 +198,22 @@ async def order_view(tx: ReadTx, ref: str, *, caller: str, kind: OrderKind | Non
             f'"{ref}" of caller "{caller}" is more than one order',
             hint=f"Say which kind, or which line: {', '.join(f'{order.kind} {order.ref}' for order, _ in found)}.",
         )
-    return _order_view(*found[0])
+    return await _with_cancellation(tx, _order_view(*found[0]))
+
+
+async def _with_cancellation(tx: ReadTx, view: OrderView) -> OrderView:
+    if view.recorded.cancels is not None:
+        return view.model_copy(update={"cancelled": view.recorded.cancels.info})
+    if view.cancelled_at is None:
+        return view
+    identity = identity_of(OrderKind.CANCEL, view.caller, f"{view.ref}/{view.kind}")
+    query = select(models.Order.recorded).where(models.Order.identity == identity)
+    cancels = Recorded.model_validate_json((await tx.session.exec(query)).one()).cancels
+    receipt, info = view.receipt, None if cancels is None else cancels.info
+    if receipt is not None:
+        # The receipt is of the order's own end, and the cancellation may have come long after it.
+        receipt = receipt.model_copy(update={"cancelled": info})
+    return view.model_copy(update={"cancelled": info, "receipt": receipt})
 
 
 async def list_orders(tx: ReadTx, wanted: OrderFilter, *, cursor: str | None = None, limit: int = 100) -> OrderPage:
@@ -244,6 +265,7 @@ def _order_view(order: models.Order, username: str) -> OrderView:
         settled_at=order.settled_at,
         recorded=Recorded.model_validate_json(order.recorded),
         receipt=None if order.receipt is None else Receipt.model_validate_json(order.receipt),
+        cancelled_at=order.cancelled_at,
     )
 
 

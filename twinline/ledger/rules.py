@@ -53,6 +53,27 @@ def renewed_end(*, now: datetime, ends_at: datetime | None, days: int) -> dateti
     return (now if ends_at is None else max(now, ends_at)) + timedelta(days=days)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Period:
+    """The time that one grant gives."""
+
+    starts_at: datetime
+    ends_at: datetime
+
+
+def still_to_come(period: Period, *, now: datetime) -> timedelta:
+    """How much of a period is left: what a cancellation takes back."""
+    return max(period.ends_at - max(now, period.starts_at), timedelta(0))
+
+
+def without(cancelled: Period, other: Period, *, now: datetime) -> Period:
+    """Another period of the same line once one is cancelled: it keeps its length, and moves up if it came later."""
+    if other.starts_at < cancelled.ends_at:
+        return other
+    back = still_to_come(cancelled, now=now)
+    return Period(starts_at=other.starts_at - back, ends_at=other.ends_at - back)
+
+
 def decide_term(*, now: datetime, ends_at: datetime, other_ends: Iterable[datetime]) -> TermOutcome:
     """Say whether a grant's end has come, and whether another grant of the line outlives it."""
     if now < ends_at:

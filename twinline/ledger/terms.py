@@ -86,8 +86,8 @@ async def end_grant(tx: WriteTx, term: TermStart, *, now: datetime, who: str = "
         before = rows.snapshot()
         _end(rows, grant, outcome, now=utc(now))
         _note(tx, rows, grant, now=now, who=who, what=f"grant.{outcome}", before=before)
-    if grant.ending == "overtaken":
-        return TermDecision(outcome="overtaken", ends_at=grant.ends_at)
+    if grant.ending in ("overtaken", "cancelled"):
+        return TermDecision(outcome=grant.ending, ends_at=grant.ends_at)
     return TermDecision(
         outcome="ended", ends_at=grant.ends_at, revision=grant.ended_revision or 0, halves=rows.half_refs()
     )

@@ -12,6 +12,7 @@ from twinline.mail.facts import (
     MailFacts,
     MailFactsError,
     Service,
+    TakenBack,
 )
 from twinline.mail.handover import (
     Accepted,
@@ -47,6 +48,7 @@ __all__ = [
     "SmtpTarget",
     "SmtpUrlError",
     "Stage",
+    "TakenBack",
     "UnsafeMail",
     "compose",
     "default_composer",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
 
 from pydantic import SecretStr
 
@@ -11,6 +12,10 @@ from twinline.messages import MailKind, Plan, Protocol
 
 SHOWS_CREDENTIALS = frozenset({MailKind.CREDENTIALS, MailKind.SECOND_HALF, MailKind.PASSWORD, MailKind.MOVED})
 """The kinds that carry username and password; every other kind carries neither password nor `C:` line."""
+
+
+TakenBack = Literal["line", "time", "move"]
+"""What a cancellation took back: all the time there was, a part of it, or a move to other servers."""
 
 
 class MailFactsError(ValueError):
@@ -57,7 +62,7 @@ class MailFacts:
     so does `password`, which a blocked line may get with none, and `moved`, which any line may. In `extended`,
     `unblocked` and `closed` the entries are optional: given, the mail says on which of them the change is already in
     force. `old_until` is for `moved`: until when the entries of before keep working, None when nobody can say that
-    they do.
+    they do. `taken_back` is for `cancelled`.
 
     Raises `MailFactsError` when the facts contradict the kind.
     """
@@ -73,6 +78,7 @@ class MailFacts:
     blocks: tuple[BlockNotice, ...]
     reference: str
     old_until: datetime | None = None
+    taken_back: TakenBack | None = None
 
     def __post_init__(self) -> None:
         for contradiction in self._contradictions():
@@ -104,6 +110,10 @@ class MailFacts:
             (
                 self.kind is MailKind.SECOND_HALF and (len(self.entries) != 1 or len(ready) != 1),
                 "needs exactly the one entry that became ready",
+            ),
+            (
+                (self.kind is MailKind.CANCELLED) != (self.taken_back is not None),
+                "says what was taken back only if something was cancelled",
             ),
             (self.kind is MailKind.BLOCKED and not self.blocks, "needs the block it tells of"),
         ]

@@ -75,6 +75,7 @@ class MailView:
     blocks: tuple[BlockView, ...]
     reference: str
     old_until: str
+    taken_back: str
 
 
 def view_of(facts: MailFacts) -> MailView:
@@ -106,6 +107,7 @@ def view_of(facts: MailFacts) -> MailView:
         ),
         reference=facts.reference,
         old_until="" if facts.old_until is None else until(facts.old_until),
+        taken_back=facts.taken_back or "",
     )
 
 
@@ -131,6 +133,8 @@ def subject(facts: MailFacts) -> str:
             told = f"your {line} ends soon"
         case MailKind.MOVED:
             told = "your line moves to other servers"
+        case MailKind.CANCELLED:
+            told = "the move of your line was cancelled" if facts.taken_back == "move" else "your order was cancelled"
         case MailKind.CLOSED:
             told = "your line was closed"
     return f"{facts.service.name}: {told}"

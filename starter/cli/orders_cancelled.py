@@ -1,0 +1,64 @@
+"""Cancels an order, be it running or long finished."""
+
+from pydantic import ValidationError
+from temporalio.client import Client
+
+from starter.cli.context import CONNECT_PATIENCE, Context
+from starter.cli.invalid import lasting_option
+from starter.cli.orders_shown import OrderName, running_in_temporal
+from starter.cli.placing import Waiting, show_status
+from starter.cli.render import Exit, say, show_json
+from starter.client import Twinline
+from twinline.errors import UnknownOrder
+from twinline.ledger.queries import order_view
+from twinline.messages import CancelOrder, Message, OrderKind, OrderStatus
+
+
+class Withdrawn(Message):
+    """What `order cancel --json` prints when there is no receipt: the order was cancelled before it was taken."""
+
+    order: str
+    kind: OrderKind
+    withdrawn: bool = True
+
+
+async def cancel(name: OrderName, waiting: Waiting, *, reason: str, actor: str, as_json: bool) -> int:
+    """Cancel an order and show what came of it; raises TwinlineError."""
+    # The kind matters for nothing yet; what else was typed is told before anybody is asked.
+    _order(name, OrderKind.TRIAL, reason=reason, actor=actor)
+    context = Context.load()
+    patience = waiting.patience(context.settings.grace)
+    client = await context.temporal(patience=CONNECT_PATIENCE)
+    order = _order(name, await _kind_of(context, client, name), reason=reason, actor=actor)
+    return _show(order, await Twinline(client).place(order, patience=patience), as_json=as_json)
+
+
+async def _kind_of(context: Context, client: Client, name: OrderName) -> OrderKind:
+    """What the order asks for; one that was not taken yet is known to Temporal only. Raises UnknownOrder."""
+    try:
+        async with context.ledger() as ledger, ledger.read() as tx:
+            return (await order_view(tx, name.ref, caller=name.caller, kind=name.kind)).kind
+    except UnknownOrder:
+        if name.kind is not None:
+            return name.kind
+        running = await running_in_temporal(client, name)
+        if not running:
+            raise
+        return OrderKind(running[0].partition("/")[0])
+
+
+def _order(name: OrderName, kind: OrderKind, *, reason: str, actor: str) -> CancelOrder:
+    try:
+        return CancelOrder(caller=name.caller, order=name.ref, of=kind, reason=reason, actor=actor)
+    except ValidationError as error:
+        raise lasting_option(error) from None
+
+
+def _show(order: CancelOrder, status: OrderStatus, *, as_json: bool) -> Exit:
+    if not status.done or status.receipt is not None:
+        return show_status(status, as_json=as_json)
+    if as_json:
+        show_json(Withdrawn(order=order.order, kind=order.of))
+    else:
+        say("It was cancelled before it was taken: nothing was given, and nobody was told.", style="green")
+    return Exit.DONE
