@@ -152,6 +152,24 @@ class LineErased(TwinlineError):
         self.line_id = line_id
 
 
+class InvalidToken(TwinlineError):
+    """No API token was shown, or none that counts (any more)."""
+
+
+class ScopeMissing(TwinlineError):
+    """The API token does not allow that."""
+
+
+class UnknownToken(TwinlineError):
+    """No API token has that id."""
+
+    category = Category.NOT_FOUND
+
+
+class TokenOver(TwinlineError):
+    """The API token was revoked or has expired, so it can't be replaced."""
+
+
 class Unavailable(TwinlineError):
     """Something that twinline needs (Temporal, the ledger) does not answer now."""
 

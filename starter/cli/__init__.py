@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from starter.cli import codec, drift, erase, hosts, keys, orders, shown, world
+from starter.cli import codec, drift, erase, hosts, keys, orders, shown, tokens, world
 
 app = typer.Typer(
     name="twinline",
@@ -31,6 +31,7 @@ drift.register(app)
 keys.register(app)
 codec.register(app)
 erase.register(app)
+tokens.register(app)
 world.register(app)
 
 

@@ -234,6 +234,26 @@ class Mail(Row, table=True):
     accepted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class ApiToken(Row, table=True):
+    """Who may ask for what over HTTP; rows stay when a token is over."""
+
+    __tablename__ = "api_token"  # pyright: ignore[reportAssignmentType] - SQLModel's own way to name a table
+
+    id: str = Field(primary_key=True, max_length=16)
+    secret_mac: bytes
+    """Keyed: neither a reader nor a writer of the database alone can make a token."""
+    caller: str = Field(max_length=32)
+    scopes: str = Field(sa_type=Text)
+    """Separated by blanks."""
+    reseller: bool
+    """Whether it is bound to the lines that its caller opened."""
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime)
+    last_used_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    replaces: str | None = Field(default=None, max_length=16)
+
+
 class Fence(Row, table=True):
     """The last fencing token given out for a host.
 

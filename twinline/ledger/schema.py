@@ -7,6 +7,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.orm import Session
 
+from twinline.errors import Misconfigured
 from twinline.ledger import migrations
 from twinline.ledger.engine import Ledger
 
@@ -15,6 +16,15 @@ async def is_current(ledger: Ledger) -> bool:
     """Whether every migration of this version, and no later one, was carried out; raises Unavailable."""
     async with ledger.read() as tx:
         return await tx.session.run_sync(_at_head)
+
+
+async def require_current(ledger: Ledger) -> None:
+    """Raises Misconfigured unless the tables are those of this version, Unavailable."""
+    if not await is_current(ledger):
+        raise Misconfigured(
+            "the ledger is not of this version of twinline",
+            hint="Start this version's `twinline worker` once: it brings an older ledger up to date.",
+        )
 
 
 def _at_head(session: Session) -> bool:
