@@ -63,14 +63,15 @@ async def noted(desk: Desk) -> list[str | None]:
     return [event.line_id for event in await desk.rows(models.Event) if event.what == guard.UNEXPLAINED]
 
 
-async def test_trials_that_end_together_all_end(desk: Desk) -> None:
-    trials = await served_lines(desk, 3 * BLAST_FLOOR)
-    desk.now = trials[0].ends_at
-    await desk.end_all(trials)
+async def test_trials_that_end_together_all_end(sqlite_desk: Desk) -> None:
+    # Many lines are what matters here, and a file is twice as fast with them.
+    trials = await served_lines(sqlite_desk, 3 * BLAST_FLOOR)
+    sqlite_desk.now = trials[0].ends_at
+    await sqlite_desk.end_all(trials)
     for host in HOSTS:
-        batch = await desk.prove(host)
+        batch = await sqlite_desk.prove(host)
         assert (len(batch.halves), batch.withheld) == (3 * BLAST_FLOOR, {})
-    assert await noted(desk) == []
+    assert await noted(sqlite_desk) == []
 
 
 async def test_whatever_takes_access_away_by_the_rules_is_explained(desk: Desk) -> None:
