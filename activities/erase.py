@@ -1,8 +1,8 @@
 """Forgetting whose a line was: hosts seen to be empty of it, histories deleted, the ledger's row made a tombstone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, cast
 
 from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution
@@ -21,23 +21,19 @@ from twinline.keys import KeyRing
 from twinline.ledger import Ledger, erasure
 from twinline.ledger.erasure import Histories
 from twinline.mail import AddressError, normalise_person, parse_address
-from twinline.messages import EraseBegun, ErasureStep, HostToEmpty, NameOf
+from twinline.messages import ORDERS_QUEUE, EraseBegun, ErasureStep, HostToEmpty, NameOf
 
-_ORDERS: Final = (
-    NameOf.TRIAL,
-    NameOf.PURCHASE,
-    NameOf.RENEWAL,
-    NameOf.BLOCK,
-    NameOf.UNBLOCK,
-    NameOf.CHANGE_PASSWORD,
-    NameOf.MOVE,
-    NameOf.CLOSE,
-)
+_UNDONE: Final = f'TaskQueue = "{ORDERS_QUEUE}" AND ExecutionStatus IN ("Failed", "Terminated", "Canceled", "TimedOut")'
+"""Orders that came to nothing leave nothing in the ledger, but their histories tell who asked."""
 _IDS_AT_ONCE: Final = 20
 _LOOKS: Final = 60
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 2.0
 """Seconds between two looks at whether Temporal has deleted what it was told to."""
+
+
+_Told = Mapping[str, Any]
+"""What a workflow was told when it was started."""
 
 
 class _Run(NamedTuple):
@@ -127,9 +123,7 @@ class ErasureActivities:
             named = ", ".join(f'"{name}"' for name in ids[start : start + _IDS_AT_ONCE])
             async for run in self._client.list_workflows(f"WorkflowId IN ({named})"):
                 yield run
-        # A refused order left nothing in the ledger, but its history tells who asked.
-        kinds = ", ".join(f'"{kind}"' for kind in _ORDERS)
-        async for run in self._client.list_workflows(f'ExecutionStatus = "Failed" AND WorkflowType IN ({kinds})'):
+        async for run in self._client.list_workflows(_UNDONE):
             if await self._is_about(run, histories):
                 yield run
 
@@ -138,16 +132,17 @@ class ErasureActivities:
         try:
             async for event in handle.fetch_history_events(page_size=1):
                 payloads = event.workflow_execution_started_event_attributes.input.payloads
-                (order,) = await self._client.data_converter.decode(payloads, [dict[str, Any]])
-                return self._names(order, histories)
+                told: list[object] = await self._client.data_converter.decode(payloads)
+                return any(self._names(cast("_Told", one), histories) for one in told if isinstance(one, dict))
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
         return False
 
-    def _names(self, order: dict[str, Any], histories: Histories) -> bool:
+    def _names(self, told: _Told, histories: Histories) -> bool:
         # An order that goes on in a further run stands inside what that was told.
-        order = order.get("order", order) if isinstance(order.get("order"), dict) else order
+        inner = told.get("order")
+        order = cast("_Told", inner) if isinstance(inner, dict) else told
         if order.get("line") == histories.username:
             return True
         email = order.get("email")

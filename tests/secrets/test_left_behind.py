@@ -30,9 +30,11 @@ from twinline.ledger import Ledger, models
 from twinline.ledger.lines import unseal
 from twinline.ledger.queries import line_view, reveal_password
 from twinline.messages import (
+    ORDERS_QUEUE,
     BlockOrder,
     CloseOrder,
     MoveOrder,
+    NameOf,
     Order,
     PasswordOrder,
     PurchaseOrder,
@@ -159,6 +161,15 @@ async def janes_life(story: Story) -> None:
         await story.order(TrialOrder(order="T-jane-2", email=JANE, region="eu"))
     with pytest.raises(LineClosed):
         await story.order(RenewalOrder(order="R-jane-2", line=first, days=30))
+    # Somebody ends an order in Temporal's own pages before a worker has taken it.
+    handle = await story.client.start_workflow(
+        NameOf.TRIAL,
+        TrialOrder(order="T-jane-9", email=JANE, region="eu"),
+        id="trial/cli/T-jane-9",
+        task_queue=ORDERS_QUEUE,
+        start_delay=timedelta(hours=1),
+    )
+    await handle.terminate()
 
 
 async def johns_life(story: Story) -> None:
@@ -192,7 +203,8 @@ async def test_no_password_and_no_address_stands_where_it_does_not_belong(story:
     )
     assert {"temporal.db", "ledger.db", "log", "journal.0", "window"} <= names, "the search looks in the wrong place"
     ids = await look_in_temporal(story.client, story.keys, sealed=everywhere, opened=opened)
-    assert {"trial/shop/T-jane", "trial/cli/T-jane-2", "renewal/cli/R-jane-2", "reconcile/mc-eu1"} <= ids
+    assert {"trial/shop/T-jane", "trial/cli/T-jane-2", "trial/cli/T-jane-9", "renewal/cli/R-jane-2"} <= ids
+    assert "reconcile/mc-eu1" in ids
     everywhere.look("the server's metrics", await asyncio.to_thread(read, story.world.temporal.metrics_url))
     assert everywhere.finds == set()
 
