@@ -7,9 +7,12 @@ import asyncio
 import contextlib
 import uuid
 from datetime import timedelta
+from typing import Literal
 
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import (
     Client,
+    WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowQueryFailedError,
@@ -87,13 +90,37 @@ class Twinline:
         Unavailable when Temporal does not answer. Placing it again is always safe.
         """
         handle = await self._start(order)
-        status = await self._outcome(handle, order, patience)
-        if status.fingerprint != order.fingerprint():
+        status = await self._awaited(handle, patience)
+        fingerprint = await self._placed(handle, order) if status is None else status.fingerprint
+        if fingerprint != order.fingerprint():
             raise OrderConflict(
                 "this order id was used before for something else",
                 hint="Take a new id for a new order; repeat an order with exactly the same contents.",
             )
-        return status
+        return status or OrderStatus(fingerprint=fingerprint, done=False)
+
+    async def answers(self) -> bool:
+        """Whether Temporal answers and has our namespace."""
+        asked = DescribeNamespaceRequest(namespace=self._client.namespace)
+        try:
+            await self._client.workflow_service.describe_namespace(asked, timeout=QUERY_TIMEOUT)
+        except RPCError:
+            return False
+        return True
+
+    async def standing(self, workflow_id: str) -> Literal["unknown", "running", "refused", "done"]:
+        """How a workflow stands as Temporal knows without a worker; no answer counts as unknown."""
+        try:
+            found = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=QUERY_TIMEOUT)
+        except RPCError:
+            return "unknown"
+        match found.status:
+            case WorkflowExecutionStatus.RUNNING:
+                return "running"
+            case WorkflowExecutionStatus.FAILED:
+                return "refused"
+            case _:
+                return "done"
 
     async def cancel(
         self,
@@ -276,9 +303,23 @@ class Twinline:
         except RPCError as error:
             raise _unavailable(error) from None
 
-    async def _outcome(self, handle: _Handle, order: Order, patience: timedelta) -> OrderStatus:
-        status = await self._awaited(handle, patience)
-        return status or OrderStatus(fingerprint=order.fingerprint(), done=False)
+    async def _placed(self, handle: _Handle, order: Order) -> str:
+        """The fingerprint of the order that stands under this id, for when no worker can be asked.
+
+        Where the ledger has long known the order, so that its workflow began anew, it is taken for the same one: the
+        ledger's own answer follows.
+        """
+        asked = order.fingerprint()
+        try:
+            async for event in handle.fetch_history_events(page_size=1):
+                started = event.workflow_execution_started_event_attributes
+                if started.continued_execution_run_id:
+                    return asked
+                (first,) = await self._client.data_converter.decode(started.input.payloads, [type(order)])
+                return first.fingerprint()
+        except RPCError as error:
+            raise _unavailable(error) from None
+        return asked
 
     async def _awaited(self, handle: _Handle, patience: timedelta) -> OrderStatus | None:
         try:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -13,6 +13,7 @@ from twinline.messages import DELAY_NOTICE, GRACE, RECONCILE_EVERY
 from twinline.problems import Problem, quoted
 
 _PREFIX: Final = "TWINLINE_"
+_LARGEST_PORT: Final = 65_535
 
 
 def _seconds(value: object) -> object:
@@ -25,6 +26,16 @@ def _seconds(value: object) -> object:
 
 
 _Seconds = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
+
+
+def _address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (host and colon and port.isascii() and port.isdecimal() and int(port) <= _LARGEST_PORT):
+        raise ValueError("not host:port")
+    return value
+
+
+_Address = Annotated[str, AfterValidator(_address)]
 
 
 class Settings(BaseSettings):
@@ -51,6 +62,15 @@ class Settings(BaseSettings):
     reconcile_every: _Seconds = Field(
         default=RECONCILE_EVERY, description="seconds above 0: how often each host is brought in step with the ledger"
     )
+    http: _Address = Field(
+        default="127.0.0.1:8080", description="where `twinline web` listens, as host:port, such as 127.0.0.1:8080"
+    )
+
+    @property
+    def http_address(self) -> tuple[str, int]:
+        """Host and port at which the HTTP API listens."""
+        host, _, port = self.http.rpartition(":")
+        return host.strip("[]"), int(port)
 
     @classmethod
     def load(cls) -> Self:

@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from starter.cli import codec, drift, erase, hosts, keys, orders, shown, tokens, world
+from starter.cli import codec, drift, erase, hosts, keys, orders, shown, tokens, web, world
 
 app = typer.Typer(
     name="twinline",
@@ -32,6 +32,7 @@ keys.register(app)
 codec.register(app)
 erase.register(app)
 tokens.register(app)
+web.register(app)
 world.register(app)
 
 

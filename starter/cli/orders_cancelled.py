@@ -41,7 +41,7 @@ async def _kind_of(context: Context, client: Client, name: OrderName) -> OrderKi
     except UnknownOrder:
         if name.kind is not None:
             return name.kind
-        running = await running_in_temporal(client, name)
+        running = await running_in_temporal(Twinline(client), name)
         if not running:
             raise
         return OrderKind(running[0].partition("/")[0])

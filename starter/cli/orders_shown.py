@@ -5,22 +5,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from pydantic import ValidationError
-from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.service import RPCError
 
 from starter.cli.context import Context
 from starter.cli.invalid import invalid_order
 from starter.cli.placing import not_taken, show_status
 from starter.cli.render import Exit, cells, moment, out, plain_table, say, show_json, show_refusal
 from starter.client import Twinline
+from starter.from_ledger import receipt_from_ledger
 from twinline.errors import TwinlineError, UnknownOrder
 from twinline.ledger import Ledger
 from twinline.ledger.halves import line_progress
-from twinline.ledger.mails import stored_mail
 from twinline.ledger.queries import OrderFilter, OrderView, order_view
 from twinline.ledger.queries import list_orders as find_orders
-from twinline.ledger.tx import ReadTx
-from twinline.messages import HalfState, MailKind, MailReceipt, OrderKind, OrderStatus, Receipt, UnblockOrder, order_ref
+from twinline.messages import HalfState, OrderKind, OrderStatus, Receipt, UnblockOrder, order_ref
 
 LOOK_PATIENCE: Final = 2.0
 """Seconds to wait for Temporal when the ledger can tell most of it too."""
@@ -29,17 +26,6 @@ _OF_A_CASE: Final = (OrderKind.BLOCK, OrderKind.UNBLOCK)
 
 TAKEN_BACK: Final = (OrderKind.TRIAL, OrderKind.PURCHASE, OrderKind.RENEWAL, OrderKind.MOVE)
 """The kinds of orders that may be cancelled."""
-
-# The kinds that an order may send, the latest first.
-_MAILS: Final = {
-    OrderKind.BLOCK: (MailKind.BLOCKED,),
-    OrderKind.UNBLOCK: (MailKind.UNBLOCKED,),
-    OrderKind.PASSWORD: (MailKind.SECOND_HALF, MailKind.PASSWORD),
-    OrderKind.MOVE: (MailKind.MOVED,),
-    OrderKind.CLOSE: (MailKind.CLOSED,),
-    OrderKind.CANCEL: (MailKind.CANCELLED,),
-}
-_MAILS_ABOUT_TIME: Final = (MailKind.SECOND_HALF, MailKind.CREDENTIALS, MailKind.EXTENDED, MailKind.DELAYED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +119,7 @@ async def _show_open(context: Context, ledger: Ledger, view: OrderView, *, as_js
         if live is None or live.receipt is None:
             say("No worker answers for this order, so this is what the ledger knows.", style="yellow")
     if live is None or live.receipt is None:
-        live = _status(await _receipt_from_ledger(ledger, view), done=False)
+        live = _status(await receipt_from_ledger(ledger, view), done=False)
     return show_status(live, as_json=as_json)
 
 
@@ -149,37 +135,6 @@ async def _tell_repairs(ledger: Ledger, receipt: Receipt) -> None:
             say(f"Since then {half.host} was brought in step again: it is {half.state}.")
 
 
-async def _receipt_from_ledger(ledger: Ledger, view: OrderView) -> Receipt:
-    """The halves and the mail as they stand now; the ledger keeps no receipt of an order that still goes on."""
-    recorded, own_id = view.recorded, view.ref.partition("/")[0]
-    async with ledger.read() as tx:
-        halves = await line_progress(tx, recorded.line_id)
-        hosts = {half.host for half in recorded.halves}
-        mail = await _last_mail(tx, view, recorded.mail_ref)
-    return Receipt(
-        order=own_id,
-        kind=view.kind,
-        line=recorded.line_id,
-        username=view.username,
-        plan=recorded.plan,
-        ends_at=recorded.ends_at,
-        blocks=recorded.blocks,
-        halves=tuple(half.receipt() for half in halves if half.host in hosts),
-        mail=mail,
-        workflow_id=view.workflow_id,
-        cancelled=view.cancelled,
-        old_until=next((half.leaves_at for half in halves if half.leaving_order == view.order_id), None),
-    )
-
-
-async def _last_mail(tx: ReadTx, view: OrderView, ref: str) -> MailReceipt | None:
-    for kind in _MAILS.get(view.kind, _MAILS_ABOUT_TIME):
-        stored = await stored_mail(tx, view.recorded.line_id, kind=kind, ref=ref)
-        if stored is not None:
-            return MailReceipt(kind=stored.kind, state=stored.state, message_id=stored.message_id)
-    return None
-
-
 def _status(receipt: Receipt, *, done: bool) -> OrderStatus:
     return OrderStatus(fingerprint="", done=done, receipt=receipt)
 
@@ -187,22 +142,14 @@ def _status(receipt: Receipt, *, done: bool) -> OrderStatus:
 async def _waits_in_temporal(context: Context, name: OrderName) -> bool:
     """Whether the order was placed and no worker has taken it; no answer counts as no."""
     try:
-        client = await context.temporal(patience=LOOK_PATIENCE)
+        twinline = Twinline(await context.temporal(patience=LOOK_PATIENCE))
     except TwinlineError:
         return False
-    return bool(await running_in_temporal(client, name))
+    return bool(await running_in_temporal(twinline, name))
 
 
-async def running_in_temporal(client: Client, name: OrderName) -> tuple[str, ...]:
+async def running_in_temporal(twinline: Twinline, name: OrderName) -> tuple[str, ...]:
     """The workflows of that order that run; no answer counts as none."""
     ids = name.workflow_ids()
-    found = await asyncio.gather(*(_is_running(client, workflow_id) for workflow_id in ids))
-    return tuple(workflow_id for workflow_id, runs in zip(ids, found, strict=True) if runs)
-
-
-async def _is_running(client: Client, workflow_id: str) -> bool:
-    try:
-        description = await client.get_workflow_handle(workflow_id).describe()
-    except RPCError:
-        return False
-    return description.status is WorkflowExecutionStatus.RUNNING
+    found = await asyncio.gather(*(twinline.standing(workflow_id) for workflow_id in ids))
+    return tuple(workflow_id for workflow_id, standing in zip(ids, found, strict=True) if standing == "running")

@@ -8,14 +8,14 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from starter.checks import check_address
 from starter.cli.context import CONNECT_PATIENCE, Context
 from starter.cli.invalid import invalid_order
 from starter.cli.receipts import exit_of, show_receipt
 from starter.cli.render import Exit, err, out, show_json, show_refusal
 from starter.client import Twinline
 from twinline.errors import InvalidOrder
-from twinline.mail import AddressError, parse_address
-from twinline.messages import Order, OrderStatus, PurchaseOrder, Refusal, TrialOrder
+from twinline.messages import Order, OrderStatus, Refusal
 
 AT_ONCE: Final = 0.5
 """Seconds that `--no-wait` waits: refusals mostly come sooner, and are worth telling."""
@@ -80,12 +80,7 @@ def _checked(build: Callable[[], Order]) -> Order:
         order = build()
     except ValidationError as error:
         raise invalid_order(error) from None
-    if isinstance(order, TrialOrder | PurchaseOrder) and order.email is not None:
-        # The worker refuses a bad address too; here it is told even if nobody works just now.
-        try:
-            parse_address(order.email)
-        except AddressError as error:
-            raise InvalidOrder(str(error), hint="Give one plain mail address, such as name@example.com.") from None
+    check_address(order)
     return order
 
 

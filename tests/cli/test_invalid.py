@@ -60,6 +60,14 @@ INVALID = {
         ("renew", "nobody99", "--days", "30", "--order", "X", "--caller", "My Shop"),
         '--caller is "My Shop", but must be',
     ),
+    "pair that cannot be one": (
+        ("move", "nobody99", "--pair", "EU 2", "--order", "X"),
+        '--pair is "EU 2", but must be 1 to 32 of a-z',
+    ),
+    "overlap of months": (
+        ("move", "nobody99", "--pair", "eu2", "--order", "X", "--overlap", "1000"),
+        "--overlap is not usable: it must be a number of hours",
+    ),
     "two mistakes": (
         ("renew", "N", "--days", "-1", "--order", "X"),
         'the line is "N", but must be a username as twinline makes them: 4 to 20 of a-z and 0-9\n  also: --days is -1',

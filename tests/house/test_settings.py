@@ -89,3 +89,17 @@ def test_everything_wrong_comes_at_once_and_without_secrets(environment: pytest.
     assert "TWINLINE_KEYS is not set" in lines[1]
     assert 'TWINLINE_GRACE is "soon"' in lines[2]
     assert SECRET not in caught.value.message + caught.value.hint
+
+
+def test_the_api_listens_on_this_machine_unless_told_otherwise(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("TWINLINE_HTTP", raising=False)
+    assert Settings.load().http_address == ("127.0.0.1", 8080)
+    environment.setenv("TWINLINE_HTTP", "[::1]:8443")
+    assert Settings.load().http_address == ("::1", 8443)
+
+
+@pytest.mark.parametrize("value", ["8080", ":8080", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "a:-1", "a:\u0661"])
+def test_what_is_no_address_to_listen_at_is_told(value: str, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("TWINLINE_HTTP", value)
+    with pytest.raises(Misconfigured, match="TWINLINE_HTTP is"):
+        Settings.load()

@@ -9,7 +9,7 @@ from sqlmodel import select
 from twinline.errors import LineErased, OrderCancelled, OrderConflict
 from twinline.ledger import models, rules
 from twinline.ledger.lines import LineRows, Snapshot, note, settle
-from twinline.ledger.tx import WriteTx
+from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.ledger.types import utc
 from twinline.messages import (
     BlockOrder,
@@ -49,12 +49,11 @@ def identity_of(kind: OrderKind, caller: str, ref: str) -> str:
 
 def filing_of(tx: WriteTx, order: Order, *, now: datetime, workflow_id: str) -> Filing:
     """Give an order an id of ours."""
-    kind = order_kind(order)
     return Filing(
         order=order,
         order_id=rules.new_id(tx.random),
-        identity=identity_of(kind, order.caller, order_ref(order)),
-        fingerprint=tx.keys.mac("order", kind.value, order.fingerprint()),
+        identity=_identity(order),
+        fingerprint=_fingerprint(tx, order),
         now=utc(now),
         workflow_id=workflow_id,
     )
@@ -63,23 +62,37 @@ def filing_of(tx: WriteTx, order: Order, *, now: datetime, workflow_id: str) -> 
 async def repeated_order(tx: WriteTx, filing: Filing) -> Recorded | None:
     """What was recorded when the same order came before; raises OrderConflict, OrderCancelled, LineErased."""
     await tx.alone("order", filing.identity)
-    query = select(models.Order).where(models.Order.identity == filing.identity)
+    return await earlier_order(tx, filing.order)
+
+
+async def earlier_order(tx: ReadTx, order: Order) -> Recorded | None:
+    """What was recorded when this very order came before; raises as `repeated_order` does."""
+    identity = _identity(order)
+    query = select(models.Order).where(models.Order.identity == identity)
     earlier = (await tx.session.exec(query)).one_or_none()
     if earlier is None:
-        if await tx.session.get(models.Withdrawal, filing.identity) is not None:
-            raise _cancelled(filing.order)
+        if await tx.session.get(models.Withdrawal, identity) is not None:
+            raise _cancelled(order)
         return None
     if not earlier.fingerprint:
         raise LineErased(line_id=earlier.line_id)
-    if not hmac.compare_digest(earlier.fingerprint, filing.fingerprint):
+    if not hmac.compare_digest(earlier.fingerprint, _fingerprint(tx, order)):
         raise OrderConflict(
-            f'the order id "{_own_id(filing.order)}" of caller "{filing.order.caller}" was used before for '
+            f'the order id "{_own_id(order)}" of caller "{order.caller}" was used before for '
             f"something else (a {earlier.kind})",
             hint="Repeat an order with exactly the same fields; give a new order its own id.",
         )
     if earlier.cancelled_at is not None:
-        raise _cancelled(filing.order)
+        raise _cancelled(order)
     return Recorded.model_validate_json(earlier.recorded)
+
+
+def _identity(order: Order) -> str:
+    return identity_of(order_kind(order), order.caller, order_ref(order))
+
+
+def _fingerprint(tx: ReadTx, order: Order) -> bytes:
+    return tx.keys.mac("order", order_kind(order).value, order.fingerprint())
 
 
 def _cancelled(order: Order) -> OrderCancelled:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydantic import AwareDatetime, SecretStr
 from sqlmodel import col, func, or_, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from twinline.errors import InvalidOrder, UnknownOrder
 from twinline.ledger import models
@@ -56,6 +57,8 @@ class LineFilter(Message):
     state: LineState | None = None
     behind: bool | None = None
     """Whether a half has yet to reach the line's revision."""
+    opened_by: str | None = None
+    """The caller whose order opened the line."""
 
 
 class LinePage(Message):
@@ -129,6 +132,8 @@ async def list_lines(tx: ReadTx, wanted: LineFilter, *, cursor: str | None = Non
         query = query.where(models.Line.pair == wanted.pair)
     if wanted.state is not None:
         query = query.where(models.Line.state == wanted.state)
+    if wanted.opened_by is not None:
+        query = query.where(_opening(wanted.opened_by).where(models.Event.line_id == models.Line.id).exists())
     if wanted.behind is not None:
         late = select(models.Half.line_id).where(models.Half.wanted > models.Half.proven)
         behind = col(models.Line.id).in_(late)
@@ -141,6 +146,17 @@ async def list_lines(tx: ReadTx, wanted: LineFilter, *, cursor: str | None = Non
         lines=tuple(await _line_views(tx, await lines_with_rows(tx, page))),
         cursor=page[-1].username if len(lines) > limit else None,
     )
+
+
+async def is_opened_by(tx: ReadTx, line_id: str, caller: str) -> bool:
+    """Whether this caller's order opened the line; that never changes, and holds when the line was erased."""
+    found = await tx.session.exec(_opening(caller).where(models.Event.line_id == line_id))
+    return found.first() is not None
+
+
+def _opening(caller: str) -> SelectOfScalar[str]:
+    event = models.Event
+    return select(event.what).where(event.what == "line.opened", event.who == caller)
 
 
 async def reveal_password(tx: ReadTx, username: str) -> SecretStr:

@@ -1,0 +1,26 @@
+"""Cursors as callers see them: opaque, so that what is in them stays ours to change."""
+
+import base64
+import binascii
+from typing import Final
+
+from twinline.errors import InvalidOrder
+
+_VERSION: Final = "1:"
+
+
+def closed(position: str) -> str:
+    """The cursor for a position in a list."""
+    return base64.urlsafe_b64encode(f"{_VERSION}{position}".encode()).decode().rstrip("=")
+
+
+def opened(cursor: str) -> str:
+    """The position that a cursor stands for; raises InvalidOrder."""
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        text = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        text = ""
+    if not text.startswith(_VERSION) or not text.isprintable():
+        raise InvalidOrder("the cursor is not one that a list gave", hint="Start again without a cursor.")
+    return text.removeprefix(_VERSION)

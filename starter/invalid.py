@@ -1,0 +1,63 @@
+"""Says what is wrong with an order's fields in plain words, never in pydantic's; each face has its own field names."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from twinline.messages import Message
+from twinline.problems import quoted
+
+_RULES: Final = {
+    "caller": "1 to 32 of a-z, 0-9, dot, hyphen and underscore, beginning with a letter or digit",
+    "order": "1 to 64 letters, digits and . _ : -, beginning with a letter or digit (no address)",
+    "case": "1 to 64 letters, digits and . _ : -, beginning with a letter or digit (no address)",
+    "email": "one mail address of at most 254 characters, without blanks and line breaks",
+    "region": "1 to 32 of a-z, 0-9 and hyphen, as in the inventory",
+    "pair": "1 to 32 of a-z, 0-9 and hyphen, as in the inventory",
+    "overlap_hours": "a number of hours from 0 to 744",
+    "line": "a username as twinline makes them: 4 to 20 of a-z and 0-9",
+    "days": "a whole number from 1 to 3660",
+    "reason": "one line of 1 to 500 characters; the customer reads it",
+    "owner": "abuse, payment, reseller or operator",
+    "until": "a moment with its zone, such as 2031-05-06T12:00+02:00 or 2031-05-06T10:00Z",
+}
+_PERSONAL: Final = frozenset({"email", "reason"})
+
+
+class FieldProblem(Message):
+    """What is wrong with one field; None for the order as a whole."""
+
+    field: str | None
+    sentence: str
+
+
+def field_problems(error: ValidationError, *, names: Mapping[str, str], whole: str) -> tuple[FieldProblem, ...]:
+    """A sentence for each field that can never be right; values that may be personal are not repeated.
+
+    `names` says what a face calls a field, `whole` what it says of a purchase for nobody or for two.
+    """
+    return tuple(_problem(detail, names, whole) for detail in error.errors(include_url=False))
+
+
+def _problem(detail: ErrorDetails, names: Mapping[str, str], whole: str) -> FieldProblem:
+    if not detail["loc"]:
+        return FieldProblem(field=None, sentence=whole)
+    field = str(detail["loc"][0])
+    match detail["type"]:
+        case "extra_forbidden":
+            # Its name may hold anything, and is not repeated.
+            return FieldProblem(field=None, sentence="there is a field that this order does not have")
+        case "missing":
+            return FieldProblem(field=field, sentence=f"{names.get(field, field)} is missing: {_RULES[field]}")
+        case _:
+            shown = _shown(field, detail["input"])
+            return FieldProblem(field=field, sentence=f"{names.get(field, field)} {shown} must be {_RULES[field]}")
+
+
+def _shown(field: str, value: object) -> str:
+    # An address may have slipped into any field.
+    if field in _PERSONAL or not isinstance(value, str | int) or "@" in str(value):
+        return "is not usable: it"
+    return f"is {quoted(value)}, but"

@@ -1,0 +1,221 @@
+"""Whatever is sent: a problem, never a trace, never a 500, and nothing changed."""
+
+import asyncio
+import json
+import re
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlmodel import func, select
+
+from starter.api.orders import EXAMPLES, KINDS, LARGEST_BODY
+from starter.api.problems import known_types
+from starter.desk import Desk
+from tests.api.conftest import Api, Shop
+from twinline.errors import Misconfigured
+from twinline.ledger import models
+
+NASTY = (
+    "",
+    " ",
+    "a\nb",
+    "a\r\nX-Injected: 1",
+    "\x00",
+    "\x1b[31m",
+    "\u202e",
+    "'; DROP TABLE line; --",
+    "../../etc/passwd",
+    "{{7*7}}",
+    "<script>",
+    "a" * 300,
+    "jane@example.com",
+    "twl_",
+    "💥",
+)
+VALUES = (
+    st.sampled_from(NASTY)
+    | st.text(max_size=40)
+    | st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.lists(st.integers(), max_size=2)
+    | st.dictionaries(st.text(max_size=5), st.integers(), max_size=2)
+)
+FIELDS = sorted({name for model in KINDS.values() for name in model.model_fields} | {"token", "password", "__class__"})
+REFUSED = {400, 404, 409, 413, 415, 422}
+FEW = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+)
+
+
+async def rows(shop: Shop) -> dict[str, int]:
+    """How much there is of everything that an order leaves behind."""
+    tables = (models.Line, models.Order, models.Grant, models.Block, models.Event, models.Mail)
+    async with shop.house.ledger.read() as tx:
+        return {
+            table.__name__: (await tx.session.exec(select(func.count()).select_from(table))).one() for table in tables
+        }
+
+
+@st.composite
+def spoiled(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
+    """A kind and a body that can't be right, because at least one field was replaced by one that does not fit."""
+    kind = draw(st.sampled_from(sorted(KINDS)))
+    body: dict[str, Any] = {**EXAMPLES[kind]}
+    if "region" in body:
+        # Nothing that slips through may open a line.
+        body["region"] = "nowhere"
+    if "line" in body:
+        body["line"] = "nobody99"
+    for name in draw(st.lists(st.sampled_from(FIELDS), min_size=1, max_size=4, unique=True)):
+        body[name] = draw(VALUES)
+    return kind, body
+
+
+@FEW
+@given(spoiled())
+async def test_no_field_of_any_order_can_break_anything(
+    shop: Shop, api: Api, order: tuple[str, dict[str, Any]]
+) -> None:
+    kind, body = order
+    before = await rows(shop)
+    reply = await api("POST", f"/v1/{kind}", body, Prefer="wait=30")
+    assert reply.status in REFUSED, (reply.status, reply.body, body)
+    assert reply.problem in known_types()
+    assert b"Traceback" not in reply.body
+    assert b"jane@example.com" not in reply.body
+    assert await rows(shop) == before
+
+
+@FEW
+@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: json.dumps(text).encode()))
+async def test_no_body_can_break_anything(shop: Shop, api: Api, body: bytes) -> None:
+    before = await rows(shop)
+    for kind in ("trials", "blocks"):
+        reply = await api("POST", f"/v1/{kind}", body)
+        assert (reply.status, reply.problem) in ((400, "BadRequest"), (422, "InvalidOrder"))
+    assert await rows(shop) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_http_demands_is_demanded_of_every_order(shop: Shop, api: Api, kind: str) -> None:
+    body = json.dumps(EXAMPLES[kind]).encode()
+    before = await rows(shop)
+    path = f"/v1/{kind}"
+    for media_type in ("text/plain", "application/x-www-form-urlencoded", "", "application/json; charset=latin-1"):
+        reply = await api("POST", path, body, Content_Type=media_type)
+        assert (reply.status, reply.problem) == (415, "NotJson")
+    large = b'{"order":"' + b"a" * LARGEST_BODY + b'"}'
+    reply = await api("POST", path, large)
+    assert (reply.status, reply.problem) == (413, "BodyTooLarge")
+    for text in (b"", b"[]", b"null", b"{", b'{"order": NaN}', b"[" * 10_000, b'"\\ud800"', b"\xff{}"):
+        reply = await api("POST", path, text)
+        assert (reply.status, reply.problem) == (400, "BadRequest"), text[:10]
+    for extra in ("caller", "password", "revision", "order\x00"):
+        reply = await api("POST", path, {**EXAMPLES[kind], extra: "x"})
+        assert (reply.status, reply.problem) == (422, "InvalidOrder")
+    for key in ("a b", "x" * 300, "a/b", "jane@example.com", '"'):
+        without = {name: value for name, value in EXAMPLES[kind].items() if name not in ("order", "case")}
+        reply = await api("POST", path, without, Idempotency_Key=key)
+        assert (reply.status, reply.problem) == (422, "InvalidOrder")
+    for method in ("GET", "PUT", "PATCH", "DELETE"):
+        reply = await api(method, path)
+        assert (reply.status, reply.problem, reply.headers["allow"]) == (405, "MethodNotAllowed", "POST")
+    assert await rows(shop) == before
+
+
+async def test_a_body_without_a_length_is_bounded_too(api: Api) -> None:
+    assert api.token is not None
+    head = (
+        f"POST /v1/trials HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token}\r\n"
+        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(head.encode())
+    chunk = b"1000\r\n" + b"a" * 4096 + b"\r\n"
+    writer.write(chunk * (LARGEST_BODY // 4096 + 1))
+    await writer.drain()
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"application/problem+json" in answer
+
+
+@FEW
+@given(st.sampled_from(NASTY) | st.text(max_size=60), st.sampled_from(["orders", "lines"]))
+async def test_no_address_can_break_anything(api: Api, name: str, what: str) -> None:
+    reply = await api.get(f"/v1/{what}/{quote(name, safe='')}")
+    assert (reply.status, reply.problem) in ((404, "UnknownOrder"), (404, "UnknownLine"), (404, "NoSuchPath"))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=1001",
+        "limit=many",
+        "state=gone",
+        "behind=perhaps",
+        "region=EU%00",
+        "pair=%27%3B--",
+        "cursor=k7mq3xw9ab",
+        "cursor=%00",
+        "cursor=MTo",
+        "cursor=" + "a" * 300,
+        "unknown=1",
+        "limit=1&limit=x",
+    ],
+)
+async def test_a_query_that_can_not_be_is_told(api: Api, query: str) -> None:
+    reply = await api.get(f"/v1/lines?{query}")
+    if query == "cursor=MTo":  # the beginning of everything
+        assert reply.status == 200
+    else:
+        assert (reply.status, reply.problem) == (422, "InvalidOrder")
+
+
+async def test_paths_that_there_are_not_are_problems_too(api: Api) -> None:
+    for path in ("/", "/v1", "/v1/", "/v2/trials", "/v1/lines/", "/docs", "/api/errors/Nothing"):
+        reply = await replace(api, token=None).get(path)
+        assert (reply.status, reply.problem) == (404, "NoSuchPath"), path
+
+
+async def test_a_mistake_of_ours_tells_nothing_of_our_inside(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    for mistake in (ValueError("secret-of-ours"), Misconfigured("secret-of-ours", hint="secret-of-ours")):
+
+        async def broken(*_: object, mistake: Exception = mistake, **__: object) -> None:
+            raise mistake
+
+        monkeypatch.setattr(Desk, "place", broken)
+        reply = await api("POST", "/v1/trials", EXAMPLES["trials"])
+        assert (reply.status, reply.problem) == (500, "InternalError")
+        assert b"secret-of-ours" not in reply.body
+
+
+async def test_the_description_is_whole_and_its_examples_are_orders(api: Api) -> None:
+    described = await replace(api, token=None).get("/api/openapi.json")
+    paths = described.json["paths"]
+    for kind, model in KINDS.items():
+        media = paths[f"/v1/{kind}"]["post"]["requestBody"]["content"]["application/json"]
+        model.model_validate({**media["example"], "caller": "shop"})
+        assert set(media["example"]) <= set(media["schema"]["properties"])
+        assert "caller" not in media["schema"]["properties"]
+    text = described.body.decode()
+    known = {f"#/components/schemas/{name}" for name in described.json["components"]["schemas"]}
+    assert set(re.findall(r'"\$ref":"([^"]+)"', text)) <= known
+    for operations in paths.values():
+        for operation in operations.values():
+            if operation["tags"] != ["house"]:
+                assert list(operation["responses"]["default"]["content"]) == ["application/problem+json"]
+
+
+async def test_it_says_whether_orders_can_be_taken(api: Api) -> None:
+    anybody = replace(api, token=None)
+    assert (await anybody.get("/livez")).body == b"ok\n"
+    ready = await anybody.get("/readyz")
+    assert (ready.status, ready.json) == (200, {"ready": True, "ledger": "ok", "temporal": "ok"})

@@ -1,0 +1,42 @@
+"""The API while no worker runs: orders are safe, ids still stand for one order, and what is missing is told."""
+
+from pathlib import Path
+from typing import Any
+
+from starter.client import Twinline
+from starter.desk import Desk
+from tests.api.conftest import EVERYTHING, Api, new_token, served
+from tests.support.temporal import dev_server
+from twinline.keys import KeyRing
+from twinline.ledger import Ledger
+from twinline.tokens import NewToken
+
+
+async def test_orders_wait_in_temporal_and_an_id_is_one_order_all_the_same(tmp_path: Path, key_ring: KeyRing) -> None:
+    ledger = await Ledger.open(f"sqlite:///{tmp_path}/ledger.db", keys=key_ring)
+    await ledger.migrate()
+    try:
+        # A server of its own: that of the session has workers.
+        async with dev_server() as server:
+            desk = Desk(ledger, Twinline(await server.connect(key_ring)))
+            async with served(desk) as port:
+                api = Api(port, await new_token(ledger, NewToken(caller="shop", scopes=EVERYTHING)))
+                other = Api(port, await new_token(ledger, NewToken(caller="other", scopes=EVERYTHING)))
+                body: dict[str, Any] = {"order": "safe-1", "email": "safe@example.com", "region": "eu"}
+                placed = await api.post("trials", wait=0, **body)
+                assert (placed.status, placed.json["receipt"]) == (202, None)
+                reply = await api.post("trials", wait=0, **{**body, "email": "another@example.com"})
+                assert (reply.status, reply.problem) == (422, "OrderConflict")
+                for name in ("safe-1", "trial~safe-1"):
+                    shown = await api.get(f"/v1/orders/{name}")
+                    assert (shown.status, shown.json) == (200, placed.json)
+                    assert (await other.get(f"/v1/orders/{name}")).problem == "UnknownOrder"
+        async with served(desk) as port:
+            api = Api(port, api.token)
+            ready = await api.get("/readyz")
+            assert (ready.status, ready.json["temporal"]) == (503, "does not answer")
+            reply = await api.post("trials", wait=0, **{**body, "order": "safe-2"})
+            assert (reply.status, reply.problem, reply.json["retryable"]) == (503, "Unavailable", True)
+            assert reply.headers["retry-after"]
+    finally:
+        await ledger.close()

@@ -1,0 +1,37 @@
+"""`twinline web` as a process: it says when it listens, takes an order, and ends in good order."""
+
+import asyncio
+import subprocess
+import sys
+
+from tests.api.conftest import Api
+from tests.cli.conftest import SCRIPT, Cli, start_script
+from tests.support.ports import free_port
+from twinline.sandbox.world import World
+
+
+async def test_it_serves_until_it_is_asked_to_end(cli: Cli, world: World) -> None:
+    made = await cli("token", "create", "--caller", "shop", "--scope", "trials:create", "--json")
+    port = free_port()
+    process = await start_script(SCRIPT, "web", env={**world.env, "TWINLINE_HTTP": f"127.0.0.1:{port}"})
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"ready\n"
+    api = Api(port, made.json["token"])
+    assert (await api.get("/readyz")).json["ready"] is True
+    placed = await api.post("trials", order="W-1", email="web@example.com", region="eu")
+    assert placed.status == 201, placed.body
+    # The same functions: what came in by one door is seen through the other.
+    shown = await cli("order", "show", "W-1", "--caller", "shop", "--json")
+    assert shown.json == placed.json["receipt"]
+    taken = await start_script(SCRIPT, "web", env={**world.env, "TWINLINE_HTTP": f"127.0.0.1:{port}"})
+    _, said = await taken.communicate()
+    assert (taken.returncode, b"can't be listened at" in said) == (2, True)
+    process.terminate()
+    _, logged = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, logged) == (0, b"")
+
+
+def test_neither_the_client_nor_help_loads_the_web_server() -> None:
+    look = "import sys, starter.client, starter.cli; print({'fastapi', 'starlette', 'uvicorn'} & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True)
+    assert said.stdout == "set()\n"
