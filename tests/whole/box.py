@@ -5,7 +5,6 @@ Only SSH is left out. Who may log in is judged by the stand-ins' parsers.
 
 import asyncio
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -93,7 +92,6 @@ class Box:
     asleep: asyncio.Event = field(default_factory=asyncio.Event)
     set_back: bool = False
     """Whether an old file was put in place of the one that the ledger knows of, and no Reconcile came since."""
-    tries: int = 0
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     first: dict[str, datetime] = field(default_factory=dict[str, datetime])
     """When each line was served here for the first time."""
@@ -190,7 +188,6 @@ class InProcess:
 
     @classmethod
     async def start(cls, box: Box, books: _Books) -> "InProcess":
-        box.tries += 1
         if box.down:
             raise HostUnreachable("no SSH connection")
         if box.trouble is not None:
@@ -254,9 +251,3 @@ class InProcess:
 
     async def close(self) -> None:
         self._closed = True
-
-
-def revision_in(mark: str) -> int:
-    """The revision that a record's mark names."""
-    found = re.match(r"(\d+)-", mark)
-    return int(found[1]) if found is not None else 0

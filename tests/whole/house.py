@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import pytest
-from sqlmodel import select
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -23,7 +22,7 @@ from tests.workflows.house import inventory
 from twinline.errors import Unavailable
 from twinline.hosts.writer import HostWriter
 from twinline.keys import KeyRing
-from twinline.ledger import Ledger, WriteTx, models
+from twinline.ledger import Ledger, WriteTx
 from twinline.ledger.setup import sync_inventory
 from twinline.mail import SmtpTarget
 from twinline.messages import ORDERS_QUEUE, NameOf, Reconciled, ReconcileTask
@@ -183,10 +182,6 @@ class House:
             task_queue=ORDERS_QUEUE,
             result_type=Reconciled,
         )
-
-    async def rows(self, table: type[models.Row]) -> list[models.Row]:
-        async with self.ledger.read() as tx:
-            return list(await tx.session.exec(select(table)))
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
-from sqlmodel import func, select
+from sqlmodel import col, func, select
 from temporalio.api.workflowservice.v1 import ListClosedWorkflowExecutionsRequest, ListOpenWorkflowExecutionsRequest
 from temporalio.service import RPCError
 
@@ -49,6 +49,7 @@ OrderKind = Literal[
     "again", "by many", "other body", "forgotten",
 ]  # fmt: skip
 
+BY_MANY: Final[Sequence[OrderKind]] = ("trial", "renew", "block", "move")
 MOST_LINES: Final = 5
 SLACK: Final = timedelta(seconds=30)
 NEXT_LOOKS: Final = timedelta(minutes=11)
@@ -166,7 +167,7 @@ class World:
             elif kind == "other body":
                 order = _another(order)
         elif kind == "by many":
-            order = self.order(("trial", "renew", "block", "move")[which % 4], which // 4)  # type: ignore[arg-type]
+            order = self.order(BY_MANY[which % len(BY_MANY)], which // len(BY_MANY))
         else:
             order = self.order(kind, which)
         if order is None:
@@ -211,8 +212,8 @@ class World:
         async with self.house.ledger.read() as tx:
             orders = {row.identity: row for row in await tx.session.exec(select(models.Order))}
             names = {row.id: (row.username, row.pair) for row in await tx.session.exec(select(models.Line))}
-            query = select(models.Event).where(models.Event.id > self._seen_events)  # type: ignore[operator]
-            events = list(await tx.session.exec(query.order_by(models.Event.id)))  # type: ignore[arg-type]
+            query = select(models.Event).where(col(models.Event.id) > self._seen_events)
+            events = list(await tx.session.exec(query.order_by(col(models.Event.id))))
         for event in events:
             self._seen_events = event.id or 0
             if event.line_id is None or event.what in SILENT:
