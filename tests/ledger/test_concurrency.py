@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest_asyncio
 from sqlalchemy import Engine, event
 
+from tests.ledger.stores import PostgresStore
 from tests.ledger.support import START, Desk, Pairing, proof_of, take
 from twinline.errors import RegionFull, TrialAlreadyUsed
 from twinline.keys import KeyRing
@@ -98,13 +99,18 @@ async def cancelled_at(statement: int, call: Coroutine[None, None, Recorded]) ->
     return task.cancelled()
 
 
-async def test_an_order_cancelled_at_any_statement_leaves_nothing_and_the_ledger_free(desk: Desk) -> None:
+async def test_an_order_cancelled_at_any_statement_is_there_whole_or_not_and_the_ledger_free(desk: Desk) -> None:
     order = PurchaseOrder(order="1", email="ann@example.com", region="eu", days=1)
+    tables = (models.Line, models.Order, models.Grant, models.Half)
     statement = 1
     while await cancelled_at(statement, take(desk.ledger, order, now=START)):
-        for table in (models.Line, models.Order, models.Grant, models.Half):
-            assert await desk.rows(table) == []
+        counts = [len(await desk.rows(table)) for table in tables]
+        if counts != [0, 0, 0, 0]:
+            # A server may have committed by the time that it hears of it: the repeated order finds what it did.
+            assert isinstance(desk.store, PostgresStore)
+            assert counts == [1, 1, 1, 2]
+            break
         statement += 1
     assert statement > 8, "an order takes more statements than that"
-    assert len(await desk.rows(models.Line)) == 1
-    assert len(await desk.rows(models.Half)) == 2
+    await take(desk.ledger, order, now=START)
+    assert [len(await desk.rows(table)) for table in tables] == [1, 1, 1, 2]
