@@ -15,7 +15,7 @@ import pytest_asyncio
 from starter.api.app import create_app
 from starter.api.serving import listen, serve
 from starter.desk import Desk
-from tests.support.temporal import DevServer
+from tests.support.temporal import dev_server
 from tests.workflows.house import House, run_house
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger, tokens
@@ -119,12 +119,11 @@ class Shop:
 
 
 @pytest_asyncio.fixture(scope="session")
-async def shop(
-    tmp_path_factory: pytest.TempPathFactory, key_ring: KeyRing, temporal_server: DevServer
-) -> AsyncIterator[Shop]:
-    client = await temporal_server.connect(key_ring)
+async def shop(tmp_path_factory: pytest.TempPathFactory, key_ring: KeyRing) -> AsyncIterator[Shop]:
     async with (
-        run_house(tmp_path_factory.mktemp("house"), key_ring, client) as house,
+        # Of its own: on a shared one the workers of another house, with another ledger, would take its orders.
+        dev_server() as server,
+        run_house(tmp_path_factory.mktemp("house"), key_ring, await server.connect(key_ring)) as house,
         served(Desk(house.ledger, house.twinline)) as port,
     ):
         yield Shop(house, port)

@@ -1,5 +1,6 @@
 """A line that is to be forgotten: its host is seen to hold nothing of it, or somebody is told where it still stands."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from twinline.hosts.errors import FileTrouble, RecordConflict, TracesLeft
 from twinline.hosts.helper_program import store
 from twinline.hosts.ports import Half, Wanted
 from twinline.hosts.ssh import encode
+from twinline.hosts.writer import HostWriter
 
 NAME, PASSWORD = "rosewood22", "pw23456789abcdef"
 NEIGHBOUR = "rosewood223"
@@ -43,10 +45,19 @@ async def test_a_host_that_dropped_a_line_holds_nothing_of_it(lab: Lab) -> None:
     assert lab.accounts.read_bytes() == before
 
 
-async def test_what_a_worker_left_when_it_died_before_the_scrub_is_taken_out(lab: Lab) -> None:
+async def not_in_time(_: HostWriter) -> None:
+    """In place of the scrub: the worker ends before it has come to anything."""
+    await asyncio.Event().wait()
+
+
+async def test_what_a_worker_left_when_it_died_before_the_scrub_is_taken_out(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     half = await ended(lab)
-    await lab.bring(half)
-    await lab.writer.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(HostWriter, "_tidy", not_in_time)
+        await lab.bring(half)
+        await lab.writer.close()
     assert words_in(lab) == [lab.accounts.name]
     second = lab.another_writer()
     await second.vacate(half)
