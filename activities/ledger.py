@@ -1,13 +1,15 @@
 """Activities that are one ledger transaction each; they run as local activities of the order workflows."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
 
 from temporalio import activity
 
 from activities.errors import translated
 from twinline.errors import InvalidOrder
 from twinline.ledger import Ledger, cancels, halves, moves, orders, terms
+from twinline.ledger.tx import WriteTx
 from twinline.mail import Address, AddressError, normalise_person, parse_address
 from twinline.messages import (
     BlockOrder,
@@ -24,7 +26,9 @@ from twinline.messages import (
     MoveStep,
     NameOf,
     OldPairKept,
+    Order,
     OrderOutcome,
+    OrderT,
     PasswordOrder,
     PurchaseOrder,
     Recorded,
@@ -36,6 +40,14 @@ from twinline.messages import (
     UnblockOrder,
 )
 from twinline.settings import Settings
+
+OrderT_contra = TypeVar("OrderT_contra", bound=Order, contravariant=True)
+
+
+class _Record(Protocol[OrderT_contra]):
+    """What takes one kind of order into the ledger."""
+
+    async def __call__(self, tx: WriteTx, order: OrderT_contra, /, *, now: datetime, workflow_id: str) -> Recorded: ...
 
 
 class LedgerActivities:
@@ -97,50 +109,32 @@ class LedgerActivities:
     @activity.defn(name=NameOf.RECORD_RENEWAL)
     async def record_renewal(self, task: TakeOrder[RenewalOrder]) -> Recorded:
         """Take a renewal."""
-        with translated():
-            async with self._ledger.write() as tx:
-                recorded = await orders.record_renewal(tx, task.order, now=task.at, workflow_id=task.workflow_id)
-            return self._with_times(recorded)
+        return await self._taken(orders.record_renewal, task)
 
     @activity.defn(name=NameOf.RECORD_BLOCK)
     async def record_block(self, task: TakeOrder[BlockOrder]) -> Recorded:
         """Take a block."""
-        with translated():
-            async with self._ledger.write() as tx:
-                recorded = await orders.record_block(tx, task.order, now=task.at, workflow_id=task.workflow_id)
-            return self._with_times(recorded)
+        return await self._taken(orders.record_block, task)
 
     @activity.defn(name=NameOf.RECORD_UNBLOCK)
     async def record_unblock(self, task: TakeOrder[UnblockOrder]) -> Recorded:
         """Take an unblock."""
-        with translated():
-            async with self._ledger.write() as tx:
-                recorded = await orders.record_unblock(tx, task.order, now=task.at, workflow_id=task.workflow_id)
-            return self._with_times(recorded)
+        return await self._taken(orders.record_unblock, task)
 
     @activity.defn(name=NameOf.RECORD_PASSWORD)
     async def record_password(self, task: TakeOrder[PasswordOrder]) -> Recorded:
         """Take a change of password."""
-        with translated():
-            async with self._ledger.write() as tx:
-                recorded = await orders.record_password(tx, task.order, now=task.at, workflow_id=task.workflow_id)
-            return self._with_times(recorded)
+        return await self._taken(orders.record_password, task)
 
     @activity.defn(name=NameOf.RECORD_CLOSE)
     async def record_close(self, task: TakeOrder[CloseOrder]) -> Recorded:
         """Take a close."""
-        with translated():
-            async with self._ledger.write() as tx:
-                recorded = await orders.record_close(tx, task.order, now=task.at, workflow_id=task.workflow_id)
-            return self._with_times(recorded)
+        return await self._taken(orders.record_close, task)
 
     @activity.defn(name=NameOf.RECORD_MOVE)
     async def record_move(self, task: TakeOrder[MoveOrder]) -> Recorded:
         """Take a move."""
-        with translated():
-            async with self._ledger.write() as tx:
-                recorded = await orders.record_move(tx, task.order, now=task.at, workflow_id=task.workflow_id)
-            return self._with_times(recorded)
+        return await self._taken(orders.record_move, task)
 
     @activity.defn(name=NameOf.RECORD_CANCEL)
     async def record_cancel(self, task: TakeCancel) -> CancelTaken:
@@ -213,6 +207,12 @@ class LedgerActivities:
         with translated():
             async with self._ledger.write() as tx:
                 await orders.settle_order(tx, outcome, now=activity.info().current_attempt_scheduled_time)
+
+    async def _taken(self, record: _Record[OrderT], task: TakeOrder[OrderT]) -> Recorded:
+        with translated():
+            async with self._ledger.write() as tx:
+                recorded = await record(tx, task.order, now=task.at, workflow_id=task.workflow_id)
+            return self._with_times(recorded)
 
     def _with_times(self, recorded: Recorded) -> Recorded:
         return recorded.model_copy(
