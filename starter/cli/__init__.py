@@ -39,7 +39,7 @@ world.register(app)
 @app.command()
 def worker() -> None:
     """Work on orders until SIGTERM or Ctrl-C; prints `ready` once it polls."""
-    import worker as process  # noqa: PLC0415 - everything that a worker needs would make help slow
+    import worker as process
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     raise typer.Exit(asyncio.run(process.run()))

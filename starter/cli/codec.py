@@ -44,11 +44,11 @@ def codec(
 
 
 async def _codec(keys_file: Path, host: str, port: int, origins: Sequence[str], token_file: Path | None) -> int:
-    import asyncio  # noqa: PLC0415 - see `starter.cli`
-    import signal  # noqa: PLC0415
+    import asyncio
+    import signal
 
-    from twinline.codec_server import CodecServer  # noqa: PLC0415 - Temporal's SDK would make help slow
-    from twinline.keys import KeyRing, private_line  # noqa: PLC0415
+    from twinline.codec_server import CodecServer
+    from twinline.keys import KeyRing, private_line
 
     token = None if token_file is None else private_line(token_file, "the token")
     stop = asyncio.Event()

@@ -26,7 +26,7 @@ def check(hosts: Hosts = None, *, as_json: options.AsJson = False) -> None:
 
     Exit code 4 if something differs, 6 if a host can't be reached. Example: twinline drift check mc-eu1
     """
-    from starter.cli.drift_checked import check_drift  # noqa: PLC0415 - asyncssh would make help slow
+    from starter.cli.drift_checked import check_drift
 
     perform(check_drift(hosts or [], as_json=as_json), as_json=as_json)
 
@@ -49,7 +49,7 @@ def repair(
     It asks first when somebody would lose access. Exit code 4 if a person has to repair something on a host first, 5
     if something is not in step yet, 6 if a host can't be reached. Example: twinline drift repair mc-eu1
     """
-    from starter.cli.drift_checked import repair_drift  # noqa: PLC0415 - see above
+    from starter.cli.drift_checked import repair_drift
 
     work = repair_drift(hosts or [], accept_loss=accept_loss, yes=yes, patience=timeout, as_json=as_json)
     perform(work, as_json=as_json)

@@ -34,8 +34,8 @@ def erase(
     Example: twinline erase jane@example.org --yes
     """
     confirm(f"Forget {who} for good? Nobody can bring it back.", yes=yes)
-    from starter.cli.erased import erase  # noqa: PLC0415 - Temporal's SDK would make help slow
-    from starter.cli.placing import Waiting  # noqa: PLC0415
+    from starter.cli.erased import erase
+    from starter.cli.placing import Waiting
 
     work = erase(who, Waiting(timeout, no_wait), caller=caller, as_json=as_json)
     perform(work, as_json=as_json, stopped=STOPPED)

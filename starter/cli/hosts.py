@@ -32,7 +32,7 @@ def check(
     Writes and reloads nothing, unless you ask for the proof of the reload; nobody who is connected is dropped by it.
     Exit code 4 if something has to be repaired, 6 if a host can't be reached.
     """
-    from starter.cli.hosts_checked import check_hosts  # noqa: PLC0415 - asyncssh would make help slow
+    from starter.cli.hosts_checked import check_hosts
 
     perform(
         check_hosts(hosts or [], prove_reload=prove_reload, brief=brief, as_json=as_json),
@@ -52,7 +52,7 @@ def refence(
 
     Says which lines stand on a host that the ledger does not know. Example: twinline host refence --all
     """
-    from starter.cli.hosts_refenced import refence_hosts  # noqa: PLC0415 - asyncssh would make help slow
+    from starter.cli.hosts_refenced import refence_hosts
 
     perform(refence_hosts(hosts or [], every=every, yes=yes, as_json=as_json), as_json=as_json)
 
@@ -71,7 +71,7 @@ def authorize(
 
     Example: twinline host authorize mc-eu1 > line
     """
-    from starter.cli.hosts_authorized import authorize as print_line  # noqa: PLC0415 - asyncssh would make help slow
+    from starter.cli.hosts_authorized import authorize as print_line
 
     perform(print_line(host, also=also or [], as_json=as_json), as_json=as_json)
 
@@ -81,6 +81,6 @@ def doctor(*, as_json: options.AsJson = False) -> None:
 
     Exit code 4 if something has to be repaired, 6 if something does not answer.
     """
-    from starter.cli.doctor import examine  # noqa: PLC0415 - Temporal's SDK would make help slow
+    from starter.cli.doctor import examine
 
     perform(examine(as_json=as_json), as_json=as_json)

@@ -65,9 +65,9 @@ def retire(
 
 
 async def _retire(key: str) -> int:
-    from starter.cli.context import Context  # noqa: PLC0415 - see `_create`
-    from twinline.keys import KeyRing, KeyRingError  # noqa: PLC0415
-    from twinline.ledger.sealing import sealed_with  # noqa: PLC0415
+    from starter.cli.context import Context
+    from twinline.keys import KeyRing, KeyRingError
+    from twinline.ledger.sealing import sealed_with
 
     context = Context.load()
     async with context.ledger() as ledger:
@@ -85,9 +85,9 @@ async def _retire(key: str) -> int:
 
 
 async def _rotate() -> int:
-    from starter.cli.context import Context  # noqa: PLC0415 - see `_create`
-    from twinline.keys import KeyRing  # noqa: PLC0415
-    from twinline.ledger.sealing import reseal  # noqa: PLC0415
+    from starter.cli.context import Context
+    from twinline.keys import KeyRing
+    from twinline.ledger.sealing import reseal
 
     context = Context.load()
     async with context.ledger():
@@ -102,7 +102,7 @@ async def _rotate() -> int:
 
 
 async def _create(path: Path) -> int:
-    from twinline.keys import KeyRing  # noqa: PLC0415 - cryptography would make help slow
+    from twinline.keys import KeyRing
 
     KeyRing.create(path)
     typer.echo(f"{path} holds a new key ring. Keep a copy where the ledger's backups are not.")

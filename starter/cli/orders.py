@@ -205,7 +205,7 @@ def close(
 
 
 def _place(build: Callable[[], Order], *, timeout: float | None, no_wait: bool, as_json: bool) -> NoReturn:
-    from starter.cli.placing import Waiting, place  # noqa: PLC0415 - Temporal's SDK would make help slow
+    from starter.cli.placing import Waiting, place
 
     perform(place(build, Waiting(timeout, no_wait), as_json=as_json), as_json=as_json, stopped=STOPPED)
 

@@ -41,7 +41,7 @@ def show_order(
     as_json: options.AsJson = False,
 ) -> None:
     """Tell how far an order is, and what keeps it from going on."""
-    from starter.cli.orders_shown import OrderName, show_order  # noqa: PLC0415 - the ledger would make help slow
+    from starter.cli.orders_shown import OrderName, show_order
 
     name = OrderName(ref=order, caller=caller, kind=kind, line=line)
     perform(show_order(name, as_json=as_json), as_json=as_json)
@@ -75,10 +75,10 @@ def list_orders(
     if host is not None and not stuck:
         raise typer.BadParameter("--host goes with --stuck")
     if stuck:
-        from starter.cli.orders_stuck import list_stuck  # noqa: PLC0415 - the ledger would make help slow
+        from starter.cli.orders_stuck import list_stuck
 
         perform(list_stuck(host=host, line=line, limit=limit, as_json=as_json), as_json=as_json)
-    from starter.cli.orders_shown import list_orders  # noqa: PLC0415 - the ledger would make help slow
+    from starter.cli.orders_shown import list_orders
 
     settled = None if is_open is None else not is_open
     work = list_orders(
@@ -107,9 +107,9 @@ def retry_order(
 
     Examples: twinline order retry T-17 · twinline order retry --all-stuck --host os-eu1
     """
-    from starter.cli.orders_asked import Chosen, retry  # noqa: PLC0415 - Temporal's SDK would make help slow
-    from starter.cli.orders_shown import OrderName  # noqa: PLC0415
-    from starter.cli.placing import Waiting  # noqa: PLC0415
+    from starter.cli.orders_asked import Chosen, retry
+    from starter.cli.orders_shown import OrderName
+    from starter.cli.placing import Waiting
 
     name = None if order is None else OrderName(ref=order, caller=caller, kind=kind, line=line)
     chosen = Chosen(name=name, line=line if order is None else None, all_stuck=all_stuck, host=host)
@@ -141,9 +141,9 @@ def abandon_half(
     if which is None:
         raise typer.BadParameter("give the order's ID, or --line for all that waits for a line")
     confirm(f"Give up the half on {host}, and let {which} end without it?", yes=yes)
-    from starter.cli.orders_asked import Chosen, abandon  # noqa: PLC0415 - Temporal's SDK would make help slow
-    from starter.cli.orders_shown import OrderName  # noqa: PLC0415
-    from starter.cli.placing import Waiting  # noqa: PLC0415
+    from starter.cli.orders_asked import Chosen, abandon
+    from starter.cli.orders_shown import OrderName
+    from starter.cli.placing import Waiting
 
     name = None if order is None else OrderName(ref=order, caller=caller, kind=kind, line=line)
     chosen = Chosen(name=name, line=line if order is None else None)
@@ -171,9 +171,9 @@ def cancel_order(
     Example: twinline order cancel R-17 --reason "refunded"
     """
     confirm(f"Cancel order {order} of {caller}?", yes=yes)
-    from starter.cli.orders_cancelled import cancel  # noqa: PLC0415 - Temporal's SDK would make help slow
-    from starter.cli.orders_shown import OrderName  # noqa: PLC0415
-    from starter.cli.placing import Waiting  # noqa: PLC0415
+    from starter.cli.orders_cancelled import cancel
+    from starter.cli.orders_shown import OrderName
+    from starter.cli.placing import Waiting
 
     name = OrderName(ref=order, caller=caller, kind=kind, line=None)
     work = cancel(name, Waiting(timeout, no_wait), reason=reason, actor=actor, as_json=as_json)
@@ -188,7 +188,7 @@ def show_line(
     as_json: options.AsJson = False,
 ) -> None:
     """Show a line: its end, its halves, its blocks and its grants."""
-    from starter.cli.lines_shown import show_line  # noqa: PLC0415 - the ledger would make help slow
+    from starter.cli.lines_shown import show_line
 
     perform(show_line(line, reveal=reveal, as_json=as_json), as_json=as_json)
 
@@ -210,7 +210,7 @@ def list_lines(
     as_json: options.AsJson = False,
 ) -> None:
     """List lines by name."""
-    from starter.cli.lines_shown import list_lines  # noqa: PLC0415 - the ledger would make help slow
+    from starter.cli.lines_shown import list_lines
 
     work = list_lines(region=region, pair=pair, state=state, behind=behind, limit=limit, cursor=cursor, as_json=as_json)
     perform(work, as_json=as_json)

@@ -45,7 +45,7 @@ def create(
 
     Example: twinline token create --caller shop --scope trials:create --scope lines:read
     """
-    from starter.cli.tokens_made import Wanted, create_token  # noqa: PLC0415 - the ledger would make help slow
+    from starter.cli.tokens_made import Wanted, create_token
 
     wanted = Wanted(
         caller=caller,
@@ -63,7 +63,7 @@ def list_all(*, as_json: options.AsJson = False) -> None:
 
     Example: twinline token list --json
     """
-    from starter.cli.tokens_made import list_tokens  # noqa: PLC0415 - see `create`
+    from starter.cli.tokens_made import list_tokens
 
     perform(list_tokens(as_json=as_json), as_json=as_json)
 
@@ -73,7 +73,7 @@ def revoke(token: TokenId, *, yes: options.Yes = False, actor: Actor = "cli", as
 
     Example: twinline token revoke 5f0c9a1e2b3d4c5e --yes
     """
-    from starter.cli.tokens_made import revoke_token  # noqa: PLC0415 - see `create`
+    from starter.cli.tokens_made import revoke_token
 
     confirm("Revoke this token? Whoever uses it is refused at once.", yes=yes)
     perform(revoke_token(token, actor=actor, as_json=as_json), as_json=as_json)

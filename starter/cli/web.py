@@ -25,12 +25,12 @@ def web() -> None:
 
 
 async def _web() -> int:
-    from starter.api.app import create_app  # noqa: PLC0415 - FastAPI and the ledger would make help slow
-    from starter.api.serving import listen, serve, stop_on_signals  # noqa: PLC0415
-    from starter.cli.context import Context  # noqa: PLC0415
-    from starter.client import Twinline  # noqa: PLC0415
-    from starter.desk import Desk  # noqa: PLC0415
-    from twinline.ledger.schema import require_current  # noqa: PLC0415
+    from starter.api.app import create_app
+    from starter.api.serving import listen, serve, stop_on_signals
+    from starter.cli.context import Context
+    from starter.client import Twinline
+    from starter.desk import Desk
+    from twinline.ledger.schema import require_current
 
     context = Context.load()
     stop = stop_on_signals()

@@ -33,7 +33,7 @@ def demo(
 
     Example: twinline demo --break mail-swallowed
     """
-    from starter.demo import BREAKS  # noqa: PLC0415 - the world's parts would make help slow
+    from starter.demo import BREAKS
 
     if broken is not None and broken not in BREAKS:
         names = "\n".join(f"  {thing.name:<17} {thing.meaning}" for thing in BREAKS.values())
@@ -43,12 +43,12 @@ def demo(
 
 
 async def _demo(broken: str | None, output: Path, timescale: float) -> int:
-    import tempfile  # noqa: PLC0415 - see above
+    import tempfile
 
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from starter.demo import BREAKS, run_demo  # noqa: PLC0415
-    from starter.demo.show import Show  # noqa: PLC0415
+    from starter.demo import BREAKS, run_demo
+    from starter.demo.show import Show
 
     thing = BREAKS[broken] if broken is not None else None
     with tempfile.TemporaryDirectory(prefix="twinline-demo-") as folder:
@@ -70,13 +70,13 @@ def dev(
 
 
 async def _dev(folder: Path, timescale: float) -> int:
-    import asyncio  # noqa: PLC0415 - see above
-    import contextlib  # noqa: PLC0415
-    import shlex  # noqa: PLC0415
-    import signal  # noqa: PLC0415
+    import asyncio
+    import contextlib
+    import shlex
+    import signal
 
-    from twinline.messages import RECONCILE_EVERY  # noqa: PLC0415
-    from twinline.sandbox.world import World  # noqa: PLC0415
+    from twinline.messages import RECONCILE_EVERY
+    from twinline.sandbox.world import World
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
