@@ -29,6 +29,8 @@ FLAGS: Final[Mapping[str, str]] = {
     "history.timerProcessorMaxTimeShift": '"10ms"',
     "history.transferProcessorMaxPollRPS": "2000",
     "history.workflowIdReuseMinimalInterval": '"0s"',
+    # A history is deleted only when this has noticed that its workflow closed; default 30 s.
+    "history.transferProcessorUpdateAckInterval": '"100ms"',
 }
 
 # The SDK's own WorkflowEnvironment leaves its server behind when pytest is killed. This asks the kernel to end
