@@ -4,6 +4,7 @@ Every error names its condition (`type`), says in a sentence what is wrong, in `
 asking again later can help. `category` decides the exit code of the command line and the status of the API.
 """
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import ClassVar
 
@@ -106,6 +107,10 @@ class TrialAlreadyUsed(TwinlineError):
     """The person behind the address had a trial before."""
 
 
+class DisposableAddress(TwinlineError):
+    """Addresses of that domain get no trials."""
+
+
 class OrderConflict(TwinlineError):
     """The order id was used before for something else."""
 
@@ -160,6 +165,24 @@ class ScopeMissing(TwinlineError):
     """The API token does not allow that."""
 
 
+class ComesTooSoon(TwinlineError):
+    """Too much of its kind came lately; after `wait` the same can succeed."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, hint: str, wait: timedelta) -> None:
+        super().__init__(message, hint=hint)
+        self.wait = wait
+
+
+class TooManyRequests(ComesTooSoon):
+    """More requests came than the rate of the token, or of an address without one, allows."""
+
+
+class TrialRangeUsed(ComesTooSoon):
+    """Enough trials were asked for from that address range within a day."""
+
+
 class UnknownToken(TwinlineError):
     """No API token has that id."""
 
@@ -199,6 +222,7 @@ ORDER_ERRORS: dict[str, type[TwinlineError]] = {
         UnknownHalf,
         NothingToRetry,
         TrialAlreadyUsed,
+        DisposableAddress,
         OrderConflict,
         OrderCancelled,
         CannotCancel,

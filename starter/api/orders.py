@@ -1,16 +1,16 @@
-"""Reads an order from a request: what is in the body, what in the headers, and what HTTP itself demands."""
+"""Reads an order from a request: what is in the body and what in the headers."""
 
-import asyncio
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from fastapi import Request
 from pydantic import ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
-from starter.api.problems import BadFields, HttpProblem
+from starter.api.bodies import read_object
+from starter.api.problems import BadFields
 from starter.invalid import FieldProblem, field_problems
 from twinline.errors import InvalidOrder
 from twinline.messages import (
@@ -25,9 +25,6 @@ from twinline.messages import (
     UnblockOrder,
 )
 
-LARGEST_BODY: Final = 16 * 1024
-"""Bytes; the largest order there can be is a tenth of it."""
-BODY_PATIENCE: Final = 10.0
 LONGEST_WAIT: Final = timedelta(seconds=60)
 SHORT_WAIT: Final = timedelta(seconds=0.5)
 """How long who does not ask to wait does so all the same: refusals mostly come sooner, and are worth telling."""
@@ -54,15 +51,16 @@ EXAMPLES: Final[Mapping[str, Mapping[str, object]]] = {
 }
 
 _WHOLE: Final = "a purchase needs either email with region, for a new customer, or line, for an existing one"
-_WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*([0-9]{1,6})\s*(?:$|[,;])", re.IGNORECASE | re.ASCII)
+_WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE | re.ASCII)
 
 
 async def read_order(request: Request, kind: str, *, caller: str) -> Order:
     """The order of a request; raises HttpProblem, BadFields, InvalidOrder."""
-    fields = _fields(await _body(request))
+    fields = await read_object(request)
     model = KINDS[kind]
     own_id = "case" if "case" in model.model_fields else "order"
-    _take_key(fields, own_id, request.headers.get("idempotency-key"))
+    for key in request.headers.getlist("idempotency-key"):
+        _take_key(fields, own_id, key)
     if "caller" in fields:
         # Whose order it is stands in the token.
         raise BadFields((FieldProblem(field="caller", sentence="there is no field caller: the token tells who asks"),))
@@ -75,53 +73,15 @@ async def read_order(request: Request, kind: str, *, caller: str) -> Order:
 
 def patience_of(request: Request) -> tuple[timedelta, str | None]:
     """How long to wait, and what to say about it in `Preference-Applied`."""
-    found = _WAIT.search(request.headers.get("prefer", ""))
+    found = _WAIT.search(",".join(request.headers.getlist("prefer")))
     if found is None:
         return SHORT_WAIT, None
     wait = min(timedelta(seconds=int(found[1])), LONGEST_WAIT)
     return wait, f"wait={wait.seconds}"
 
 
-async def _body(request: Request) -> bytes:
-    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
-    charset = parameters.strip().lower()
-    if media_type.strip().lower() != "application/json" or charset not in ("", "charset=utf-8", 'charset="utf-8"'):
-        raise HttpProblem(
-            "NotJson", "the body is not declared as application/json", hint="Send  Content-Type: application/json"
-        )
-    too_large = HttpProblem(
-        "BodyTooLarge", f"the body is larger than {LARGEST_BODY} bytes", hint="Send one order, and nothing else."
-    )
-    length = request.headers.get("content-length", "0")
-    if not length.isdecimal() or int(length[:20]) > LARGEST_BODY:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_PATIENCE):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > LARGEST_BODY:
-                    raise too_large
-    except TimeoutError:
-        raise HttpProblem("BodyTooLate", "the body did not arrive in time", hint="Send it again.") from None
-    return bytes(body)
-
-
-def _fields(body: bytes) -> dict[str, Any]:
-    try:
-        found: object = from_json(body, allow_inf_nan=False)
-    except ValueError:
-        # Its text would quote the body.
-        raise HttpProblem("BadRequest", "the body is not JSON", hint="Send one JSON object in UTF-8.") from None
-    if not isinstance(found, dict):
-        raise HttpProblem("BadRequest", "the body is not a JSON object", hint="Send one JSON object in UTF-8.")
-    return cast("dict[str, Any]", found)
-
-
-def _take_key(fields: dict[str, Any], own_id: str, key: str | None) -> None:
+def _take_key(fields: dict[str, Any], own_id: str, key: str) -> None:
     """Take the order's id from the header when the body has none."""
-    if key is None:
-        return
     key = key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
     if fields.setdefault(own_id, key) != key:
         raise InvalidOrder(f"Idempotency-Key and {own_id} contradict each other", hint="Send one of them.")

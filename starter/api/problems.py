@@ -2,9 +2,12 @@
 
 import inspect
 import logging
+import math
+import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,12 +19,19 @@ from starter.invalid import FieldProblem
 from twinline.errors import (
     ORDER_ERRORS,
     Category,
+    ComesTooSoon,
     InvalidOrder,
     InvalidToken,
     Misconfigured,
     OrderConflict,
+    PairFull,
+    RegionFull,
     ScopeMissing,
+    TooManyRequests,
+    TrialRangeUsed,
     TwinlineError,
+    Unavailable,
+    UnknownLine,
 )
 from twinline.messages import Message
 
@@ -33,13 +43,19 @@ NO_STORE: Final = {"cache-control": "no-store"}
 
 # Of plain HTTP; every other type is the name of an error of the house.
 OF_HTTP: Final = {
-    "BadRequest": (HTTPStatus.BAD_REQUEST, "The request is not one that HTTP or JSON allows."),
+    "BadRequest": (HTTPStatus.BAD_REQUEST, "The request is none that HTTP or JSON allows."),
     "NoSuchPath": (HTTPStatus.NOT_FOUND, "The API has no such path."),
     "MethodNotAllowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take that method."),
     "BodyTooLate": (HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time."),
     "BodyTooLarge": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is larger than any order."),
     "NotJson": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body is not declared as application/json."),
     "InternalError": (HTTPStatus.INTERNAL_SERVER_ERROR, "Something here is broken; the operator's log has more."),
+}
+_PASSING: Final = ("InternalError", "BodyTooLate")
+_FIELDS: Final = {
+    HTTPStatus.UNAUTHORIZED: ("WWW-Authenticate", "Always `Bearer`."),
+    HTTPStatus.TOO_MANY_REQUESTS: ("Retry-After", "After how many seconds it is worth trying again."),
+    HTTPStatus.SERVICE_UNAVAILABLE: ("Retry-After", "After how many seconds it is worth trying again."),
 }
 _BY_STATUS: Final = {status.value: name for name, (status, _) in OF_HTTP.items()}
 
@@ -52,12 +68,23 @@ _BY_CATEGORY: Final = {
 _BY_TYPE: Final[Mapping[type[TwinlineError], HTTPStatus]] = {
     InvalidToken: HTTPStatus.UNAUTHORIZED,
     ScopeMissing: HTTPStatus.FORBIDDEN,
+    TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
+    TrialRangeUsed: HTTPStatus.TOO_MANY_REQUESTS,
     OrderConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     # Nothing that the caller could repair, and what it names is not for him.
     Misconfigured: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
-_SHOWN: Final = frozenset({*ORDER_ERRORS.values(), InvalidToken, ScopeMissing})
+_SHOWN: Final = frozenset({*ORDER_ERRORS.values(), InvalidToken, ScopeMissing, TooManyRequests, TrialRangeUsed})
+_UNTOLD: Final[Mapping[type[TwinlineError], str]] = {
+    Unavailable: "Nothing is lost: send the same request again, with the same id.",
+    UnknownLine: "Check the spelling; GET /v1/lines lists the lines that this token may see.",
+    RegionFull: "Tell the operator, and repeat the order when there is room.",
+    PairFull: "Name another pair, or repeat the order when there is room.",
+}
+"""Types whose words are for the operator: callers read the meaning and this hint."""
 RETRY_AFTER: Final = "5"
+PAGES: Final = Path(__file__).parent / "errors"
+"""A page about each type, as plain text."""
 
 
 class Problem(Message):
@@ -76,7 +103,7 @@ class BadFields(InvalidOrder):
     """A field of the order can never be right."""
 
     def __init__(self, problems: tuple[FieldProblem, ...]) -> None:
-        super().__init__("; ".join(problem.sentence for problem in problems), hint="Nothing was ordered; correct it.")
+        super().__init__("; ".join(problem.sentence for problem in problems), hint="Nothing was done; correct it.")
         self.problems = problems
 
     @property
@@ -92,11 +119,52 @@ class HttpProblem(Exception):
         self.problem = _of_http(name, detail, hint)
 
 
+def _known() -> Mapping[str, tuple[HTTPStatus, str, bool]]:
+    of_house = {
+        error.__name__: (_status(error), _meaning(error), error.retryable)
+        for error in _SHOWN
+        if error is not Misconfigured
+    }
+    of_http = {name: (status, meaning, name in _PASSING) for name, (status, meaning) in OF_HTTP.items()}
+    return dict(sorted((of_house | of_http).items()))
+
+
 def known_types() -> dict[str, str]:
     """All types with their meaning."""
-    return {error.__name__: _meaning(error) for error in _SHOWN if error is not Misconfigured} | {
-        name: meaning for name, (_, meaning) in OF_HTTP.items()
-    }
+    return {name: meaning for name, (_, meaning, _) in KNOWN.items()}
+
+
+def page_of(name: str) -> str:
+    """What a type means, when it comes and what to do then; raises HttpProblem for none of ours."""
+    if name not in KNOWN:
+        raise HttpProblem("NoSuchPath", "there is no such type", hint="Types stand in `type` of a problem.")
+    status, meaning, retryable = KNOWN[name]
+    again = "can succeed later" if retryable else "can't succeed as long as nothing else changes"
+    text = (PAGES / f"{name}.md").read_text()
+    return f"# {name}\n\n{meaning}\n\nStatus {status.value}. The same request {again}.\n\n{text}"
+
+
+def declared(*names: str) -> dict[int | str, dict[str, Any]]:
+    """The answers of a route that may fail with these types, for its description; any may fail by our fault."""
+    answers: dict[int | str, dict[str, Any]] = {}
+    for name in (*names, "InternalError"):
+        status, meaning, retryable = KNOWN[name]
+        problem = Problem(
+            type=ERRORS + name,
+            title=meaning,
+            status=status,
+            detail=meaning[0].lower() + meaning[1:].rstrip("."),
+            hint="The page of this type says what to do.",
+            retryable=retryable,
+        )
+        answer = answers.setdefault(status.value, {"description": "", "content": {MEDIA_TYPE: {"examples": {}}}})
+        answer["description"] = f"{answer['description']} {name}: {meaning}".strip()
+        media = answer["content"][MEDIA_TYPE]
+        media["schema"] = {"$ref": "#/components/schemas/Problem"}
+        media["examples"][name] = {"value": problem.model_dump(mode="json", exclude_defaults=True)}
+        if field := _FIELDS.get(status):
+            answer["headers"] = {field[0]: {"description": field[1], "schema": {"type": "string"}}}
+    return answers
 
 
 def install(app: FastAPI) -> None:
@@ -105,29 +173,49 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HttpProblem, _on_http_problem)
     app.add_exception_handler(RequestValidationError, _on_query)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_mistake)
 
 
 async def _on_error(_: Request, error: Exception) -> Response:
     if type(error) not in _SHOWN | {BadFields} or not isinstance(error, TwinlineError) or type(error) is Misconfigured:
-        # The name alone: a text from inside may name files and settings.
-        log.error("a request failed: %s", type(error).__name__)
-        return _internal()
-    status = _BY_TYPE.get(type(error), _BY_CATEGORY[error.category])
-    headers = {
-        HTTPStatus.UNAUTHORIZED: {"www-authenticate": 'Bearer realm="twinline"'},
-        HTTPStatus.SERVICE_UNAVAILABLE: {"retry-after": RETRY_AFTER},
-    }.get(status, {})
+        return our_fault(error)
+    status = _status(type(error))
+    untold = _UNTOLD.get(type(error))
+    meaning = _meaning(ORDER_ERRORS.get(error.type, type(error)))
     problem = Problem(
         type=ERRORS + error.type,
-        title=_meaning(ORDER_ERRORS.get(error.type, type(error))),
+        title=meaning,
         status=status,
-        detail=error.message,
-        hint=error.hint,
+        detail=error.message if untold is None else meaning[0].lower() + meaning[1:].rstrip("."),
+        hint=untold or error.hint,
         retryable=error.retryable,
         errors=error.problems if isinstance(error, BadFields) else (),
     )
-    return _respond(problem, headers)
+    return _respond(problem, _headers(error, status))
+
+
+def _headers(error: TwinlineError, status: HTTPStatus) -> Mapping[str, str]:
+    match status:
+        case HTTPStatus.UNAUTHORIZED:
+            return {"www-authenticate": 'Bearer realm="twinline"'}
+        case HTTPStatus.SERVICE_UNAVAILABLE:
+            return {"retry-after": RETRY_AFTER}
+        case HTTPStatus.TOO_MANY_REQUESTS if isinstance(error, ComesTooSoon):
+            return {"retry-after": str(max(1, math.ceil(error.wait.total_seconds())))}
+        case _:
+            return {}
+
+
+def not_http() -> str:
+    """The answer to bytes that are no HTTP."""
+    return _json_of(_of_http("BadRequest", "the bytes are no HTTP", "Send HTTP/1.1; TLS ends at the proxy."))
+
+
+def our_fault(error: Exception) -> Response:
+    """The answer to what nobody foresaw; the log gets the names of what was wrong and where, and never their texts."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    # A text from inside may name customers, files and settings.
+    log.error("a request failed: %s\n%s", type(error).__name__, where)
+    return _internal()
 
 
 async def _on_http_problem(_: Request, error: Exception) -> Response:
@@ -135,11 +223,17 @@ async def _on_http_problem(_: Request, error: Exception) -> Response:
 
 
 async def _on_query(_: Request, error: Exception) -> Response:
-    names = {str(detail["loc"][-1]) for detail in error.errors()} if isinstance(error, RequestValidationError) else ()
-    known = sorted(names & _QUERY_RULES.keys()) if names else ()
-    sentences = [f"{name} must be {_QUERY_RULES[name]}" for name in known] or ["there is a parameter that is not known"]
-    refused = InvalidOrder("; ".join(sentences), hint="Correct the address; /api/openapi.json has all parameters.")
-    return await _on_error(_, refused)
+    if not isinstance(error, RequestValidationError):
+        return _internal()
+    names = dict.fromkeys(str(detail["loc"][-1]) for detail in error.errors())
+    problems = tuple(
+        FieldProblem(field=name, sentence=f"{name} must be {_QUERY_RULES[name]}")
+        if name in _QUERY_RULES
+        # Its name may hold anything, and is not repeated.
+        else FieldProblem(field=None, sentence="there is a parameter that is not known")
+        for name in names
+    )
+    return await _on_error(_, BadFields(problems))
 
 
 _QUERY_RULES: Final = {
@@ -160,10 +254,6 @@ async def _on_http(_: Request, error: Exception) -> Response:
     return _respond(_of_http(name, meaning, "/api/openapi.json tells what there is."), dict(error.headers or {}))
 
 
-async def _on_mistake(_: Request, __: Exception) -> Response:
-    return _internal()
-
-
 def _internal() -> Response:
     _, meaning = OF_HTTP["InternalError"]
     return _respond(_of_http("InternalError", meaning, "The same request again is safe; try later."), {})
@@ -171,14 +261,26 @@ def _internal() -> Response:
 
 def _of_http(name: str, detail: str, hint: str) -> Problem:
     status, meaning = OF_HTTP[name]
-    retryable = name in ("InternalError", "BodyTooLate")
-    return Problem(type=ERRORS + name, title=meaning, status=status, detail=detail, hint=hint, retryable=retryable)
+    return Problem(
+        type=ERRORS + name, title=meaning, status=status, detail=detail, hint=hint, retryable=name in _PASSING
+    )
+
+
+def _status(error: type[TwinlineError]) -> HTTPStatus:
+    return _BY_TYPE.get(error, _BY_CATEGORY[error.category])
 
 
 def _respond(problem: Problem, headers: Mapping[str, str]) -> Response:
-    content = problem.model_dump_json(exclude_defaults=True)
-    return Response(content, problem.status, {**headers, **NO_STORE}, MEDIA_TYPE)
+    return Response(_json_of(problem), problem.status, {**headers, **NO_STORE}, MEDIA_TYPE)
+
+
+def _json_of(problem: Problem) -> str:
+    return problem.model_dump_json(exclude_defaults=True)
 
 
 def _meaning(error: type[TwinlineError]) -> str:
     return (inspect.getdoc(error) or error.__name__).partition("\n")[0]
+
+
+KNOWN: Final = _known()
+"""All types, with status, meaning and whether the same request can succeed later."""

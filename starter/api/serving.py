@@ -7,9 +7,12 @@ import socket
 from collections.abc import Callable, Generator
 from typing import Final
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from starter.api.problems import MEDIA_TYPE, not_http
 from twinline.errors import Misconfigured
 
 SECONDS_TO_END: Final = 75
@@ -21,6 +24,20 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None]:
         """Leave signals to us: uvicorn would end the process by the signal, and not with an exit code."""
         yield
+
+
+class _Protocol(H11Protocol):
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
+        """Answer bytes that are no HTTP by a problem, as everything else."""
+        body = not_http().encode()
+        headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close")]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -44,6 +61,7 @@ async def serve(app: FastAPI, listener: socket.socket, *, ready: Callable[[], No
         server_header=False,
         lifespan="off",
         ws="none",
+        http=_Protocol,
         timeout_graceful_shutdown=SECONDS_TO_END,
     )
     server = _Server(config)

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlmodel import func, select
 
-from starter.api.orders import EXAMPLES, KINDS, LARGEST_BODY
-from starter.api.problems import known_types
+from starter.api.bodies import LARGEST_BODY
+from starter.api.orders import EXAMPLES, KINDS
+from starter.api.problems import PAGES, known_types
 from starter.desk import Desk
 from tests.api.conftest import Api, Shop
 from twinline.errors import Misconfigured
@@ -113,7 +114,18 @@ async def test_what_http_demands_is_demanded_of_every_order(shop: Shop, api: Api
     large = b'{"order":"' + b"a" * LARGEST_BODY + b'"}'
     reply = await api("POST", path, large)
     assert (reply.status, reply.problem) == (413, "BodyTooLarge")
-    for text in (b"", b"[]", b"null", b"{", b'{"order": NaN}', b"[" * 10_000, b'"\\ud800"', b"\xff{}"):
+    texts = (
+        b"",
+        b"[]",
+        b"null",
+        b"{",
+        b'{"order": NaN}',
+        b"[" * 10_000,
+        b'"\\ud800"',
+        b"\xff{}",
+        b'{"days":' + b"9" * 5000,
+    )
+    for text in (*texts, b'{"order": "A-1", "order": "A-2"}', b'{"order": {"a": 1, "a": 2}}'):
         reply = await api("POST", path, text)
         assert (reply.status, reply.problem) == (400, "BadRequest"), text[:10]
     for extra in ("caller", "password", "revision", "order\x00"):
@@ -144,6 +156,32 @@ async def test_a_body_without_a_length_is_bounded_too(api: Api) -> None:
     writer.close()
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"application/problem+json" in answer
+
+
+async def test_bytes_that_are_no_http_are_a_problem_too(api: Api) -> None:
+    for sent in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET / HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(sent + b"\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"content-type: application/problem+json" in head
+        assert json.loads(body)["type"] == "/api/errors/BadRequest"
+
+
+async def test_a_body_that_is_cut_off_leaves_nothing_in_the_log(
+    shop: Shop, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = await rows(shop)
+    _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    head = f"POST /v1/trials HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token}\r\nContent-Length: 100\r\n"
+    writer.write(f'{head}Content-Type: application/json\r\n\r\n{{"order": "A-1'.encode())
+    await writer.drain()
+    writer.close()
+    assert (await api.get("/livez")).status == 200
+    assert caplog.text == ""
+    assert await rows(shop) == before
 
 
 @FEW
@@ -185,16 +223,21 @@ async def test_paths_that_there_are_not_are_problems_too(api: Api) -> None:
         assert (reply.status, reply.problem) == (404, "NoSuchPath"), path
 
 
-async def test_a_mistake_of_ours_tells_nothing_of_our_inside(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_mistake_of_ours_tells_nothing_of_our_inside(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     for mistake in (ValueError("secret-of-ours"), Misconfigured("secret-of-ours", hint="secret-of-ours")):
 
         async def broken(*_: object, mistake: Exception = mistake, **__: object) -> None:
             raise mistake
 
         monkeypatch.setattr(Desk, "place", broken)
+        caplog.clear()
         reply = await api("POST", "/v1/trials", EXAMPLES["trials"])
         assert (reply.status, reply.problem) == (500, "InternalError")
         assert b"secret-of-ours" not in reply.body
+        assert type(mistake).__name__ in caplog.text
+        assert "secret-of-ours" not in caplog.text.replace('"secret-of-ours"', "")
 
 
 async def test_the_description_is_whole_and_its_examples_are_orders(api: Api) -> None:
@@ -211,7 +254,15 @@ async def test_the_description_is_whole_and_its_examples_are_orders(api: Api) ->
     for operations in paths.values():
         for operation in operations.values():
             if operation["tags"] != ["house"]:
-                assert list(operation["responses"]["default"]["content"]) == ["application/problem+json"]
+                assert {"401", "403", "429", "500", "503"} <= operation["responses"].keys()
+
+
+async def test_every_type_has_a_page_and_every_page_a_type(api: Api) -> None:
+    assert {page.stem for page in PAGES.iterdir()} == set(known_types())
+    for name, meaning in known_types().items():
+        page = (await replace(api, token=None).get(f"/api/errors/{name}")).body.decode()
+        assert page.startswith(f"# {name}\n\n{meaning}\n\nStatus ")
+        assert len(page.splitlines()) > 5
 
 
 async def test_it_says_whether_orders_can_be_taken(api: Api) -> None:

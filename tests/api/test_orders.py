@@ -75,6 +75,9 @@ async def test_the_id_may_come_as_a_header_but_not_as_two(api: Api, line: str) -
     assert placed.json["order"] == "keyed-1"
     twice = await api("POST", "/v1/renewals", {**body, "order": "keyed-2"}, Idempotency_Key="keyed-3")
     assert (twice.status, twice.problem) == (422, "InvalidOrder")
+    for prefer in ('respond-async, wait="30"', "handling=lenient , Wait = 30;x=1"):
+        again = await api("POST", "/v1/renewals", body, Idempotency_Key="keyed-1", Prefer=prefer)
+        assert (again.status, again.headers["preference-applied"]) == (200, "wait=30")
     none = await api("POST", "/v1/renewals", body)
     assert (none.status, none.json["errors"][0]["field"]) == (422, "order")
 
@@ -107,7 +110,7 @@ async def test_a_refusal_is_a_problem_that_tells_what_to_do(api: Api) -> None:
     shown = await api.get("/v1/orders/trial~once-2")
     assert (shown.json["done"], shown.json["refused"]["type"]) == (True, "TrialAlreadyUsed")
     page = await api.get(again.json["type"])
-    assert page.body.startswith(b"TrialAlreadyUsed\n")
+    assert page.body.startswith(b"# TrialAlreadyUsed\n")
 
 
 async def test_lines_are_listed_page_by_page_and_the_cursor_is_opaque(api: Api, line: str) -> None:

@@ -18,6 +18,9 @@ from twinline.ledger.engine import migrate
 from twinline.mail import default_composer
 assert b"def serve" in helper_source()
 default_composer()
+from starter.api.problems import KNOWN, page_of
+for name in KNOWN:
+    page_of(name)
 import asyncio
 asyncio.run(migrate("sqlite:///" + sys.argv[1] + "/ledger.db"))
 print("whole")

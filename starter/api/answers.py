@@ -1,0 +1,106 @@
+"""Examples of answers, for the description of the API: made of the models themselves, so that they are true to them."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from starter.desk import LineAnswer, OrderAnswer
+from twinline.ledger.halves import HalfProgress
+from twinline.ledger.queries import GrantView, LinePage, LineView
+from twinline.messages import (
+    HalfReceipt,
+    HalfState,
+    MailKind,
+    MailReceipt,
+    MailState,
+    Message,
+    OrderKind,
+    Protocol,
+    Receipt,
+)
+
+_AT: Final = datetime(2031, 5, 6, 12, 0, tzinfo=UTC)
+_END: Final = datetime(2031, 6, 5, 12, 0, tzinfo=UTC)
+_LINE_ID: Final = "5f0c9a1e2b3d4c5e"
+_NAME: Final = "k7mq3xw9ab"
+_HOSTS: Final[tuple[tuple[str, Protocol], ...]] = (("mc-eu1", "multics"), ("os-eu1", "oscam"))
+
+
+def _json(model: Message) -> Any:
+    return model.model_dump(mode="json")
+
+
+def _receipt(*states: HalfState, mail: MailReceipt | None) -> Receipt:
+    multics, oscam = states
+    waits = oscam is not HalfState.APPLIED
+    return Receipt(
+        order="P-1002",
+        kind=OrderKind.PURCHASE,
+        line=_LINE_ID,
+        username=_NAME,
+        plan="paid",
+        ends_at=_END,
+        blocks=(),
+        halves=(
+            HalfReceipt(host="mc-eu1", protocol="multics", state=multics, revision=1, attempts=1),
+            HalfReceipt(
+                host="os-eu1",
+                protocol="oscam",
+                state=oscam,
+                revision=0 if waits else 1,
+                attempts=3 if waits else 1,
+                last_error="HostUnreachable" if waits else None,
+                next_attempt=_AT if waits else None,
+            ),
+        ),
+        mail=mail,
+        workflow_id="purchase/shop/P-1002",
+    )
+
+
+def _order(receipt: Receipt, *, done: bool) -> Any:
+    kind = OrderKind.PURCHASE
+    return _json(OrderAnswer(id="purchase~P-1002", order="P-1002", kind=kind, done=done, receipt=receipt))
+
+
+_MAIL: Final = MailReceipt(
+    kind=MailKind.CREDENTIALS, state=MailState.ACCEPTED, message_id="<9f2c1b7a@lines.example.net>"
+)
+_VIEW: Final = LineView(
+    line_id=_LINE_ID,
+    username=_NAME,
+    plan="paid",
+    state="present",
+    ends_at=_END,
+    pair="eu1",
+    region="eu",
+    revision=1,
+    halves=tuple(
+        HalfProgress(
+            line_id=_LINE_ID,
+            host=host,
+            protocol=protocol,
+            wanted=1,
+            proven=1,
+            state=HalfState.APPLIED,
+            proven_state=HalfState.APPLIED,
+            attempts=1,
+            last_error=None,
+            attention=None,
+            next_attempt=None,
+            proven_at=_AT,
+            behind_since=None,
+        )
+        for host, protocol in _HOSTS
+    ),
+    blocks=(),
+    grants=(
+        GrantView(grant_id="91d3c0aa5b6e7f80", plan="paid", starts_at=_AT, ends_at=_END, ended_at=None, ending=None),
+    ),
+    created_at=_AT,
+    closed_at=None,
+)
+
+ORDER_DONE: Final = _order(_receipt(HalfState.APPLIED, HalfState.APPLIED, mail=_MAIL), done=True)
+ORDER_GOING_ON: Final = _order(_receipt(HalfState.APPLIED, HalfState.FAILING, mail=None), done=False)
+LINE: Final = _json(LineAnswer(**dict(_VIEW)))
+LINE_PAGE: Final = _json(LinePage(lines=(_VIEW,), cursor="MTprN21xM3h3OWFi"))

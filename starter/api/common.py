@@ -1,0 +1,31 @@
+"""What all routes share: the desk, whose token it is, and how their answers are declared."""
+
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from starter.desk import Desk
+from twinline.ledger.tokens import TokenView
+
+_BEARER: Final = HTTPBearer(auto_error=False, scheme_name="token", description="A token that `twinline token` made.")
+
+
+def _desk(request: Request) -> Desk:
+    return request.app.state.desk
+
+
+TheDesk = Annotated[Desk, Depends(_desk)]
+
+
+async def _who(desk: TheDesk, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> TokenView:
+    return await desk.who(None if shown is None else shown.credentials)
+
+
+Who = Annotated[TokenView, Depends(_who)]
+"""Whose token it is; every route that asks for it declares OF_TOKENS."""
+
+OF_TOKENS: Final = ("InvalidToken", "ScopeMissing", "TooManyRequests", "Unavailable")
+"""The problems of every route that needs a token."""
+OF_BODIES: Final = ("BadRequest", "BodyTooLate", "BodyTooLarge", "NotJson", "InvalidOrder")
+"""The problems of every route that takes a body."""

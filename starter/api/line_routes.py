@@ -1,0 +1,71 @@
+"""Lines over HTTP."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from starter.api.answers import LINE, LINE_PAGE
+from starter.api.common import OF_TOKENS, TheDesk, Who
+from starter.api.cursors import closed, opened
+from starter.api.problems import NO_STORE, declared
+from starter.desk import LineAnswer
+from twinline.ledger.queries import LineFilter, LinePage
+from twinline.ledger.rules import LineState
+from twinline.messages import PairName, RegionName
+
+router = APIRouter(tags=["lines"])
+
+LineName = Annotated[str, Path(examples=["k7mq3xw9ab"], description="The line's username.")]
+
+
+class PageQuery(BaseModel):
+    """Which part of a list."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: int = Field(default=100, ge=1, le=1000)
+    cursor: str | None = Field(default=None, max_length=200, description="Go on where the last page ended.")
+
+    @property
+    def position(self) -> str | None:
+        """What the cursor stands for; raises InvalidOrder."""
+        return None if self.cursor is None else opened(self.cursor)
+
+
+class LinesQuery(PageQuery):
+    """Which lines; what is left out does not matter."""
+
+    region: RegionName | None = Field(default=None, examples=["eu"])
+    pair: PairName | None = None
+    state: LineState | None = None
+    behind: bool | None = Field(default=None, description="Whether a half has yet to reach the line's revision.")
+
+
+@router.get(
+    "/v1/lines",
+    responses={
+        200: {"content": {"application/json": {"example": LINE_PAGE}}},
+        **declared(*OF_TOKENS, "InvalidOrder"),
+    },
+)
+async def list_lines(query: Annotated[LinesQuery, Query()], desk: TheDesk, who: Who, response: Response) -> LinePage:
+    """Lines by name; `cursor` leads to the next page and is null on the last."""
+    response.headers.update(NO_STORE)
+    wanted = LineFilter(region=query.region, pair=query.pair, state=query.state, behind=query.behind)
+    page = await desk.lines(wanted, who, cursor=query.position, limit=query.limit)
+    return page.model_copy(update={"cursor": None if page.cursor is None else closed(page.cursor)})
+
+
+@router.get(
+    "/v1/lines/{username}",
+    responses={
+        200: {"content": {"application/json": {"example": LINE}}},
+        **declared(*OF_TOKENS, "UnknownLine", "LineErased"),
+    },
+)
+async def show_line(username: LineName, desk: TheDesk, who: Who, response: Response) -> LineAnswer:
+    """One line; its password only for a token with `credentials:read`."""
+    response.headers.update(NO_STORE)
+    return await desk.line(username, who)

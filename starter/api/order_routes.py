@@ -1,0 +1,130 @@
+"""Orders over HTTP: placing one of each kind, and how far it is."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+
+from starter.api.answers import ORDER_DONE, ORDER_GOING_ON
+from starter.api.common import OF_BODIES, OF_TOKENS, TheDesk, Who
+from starter.api.orders import EXAMPLES, KINDS, patience_of, read_order
+from starter.api.problems import NO_STORE, declared
+from starter.desk import OrderAnswer
+
+router = APIRouter(tags=["orders"])
+
+OrderName = Annotated[str, Path(examples=["P-1002"], description="An order's `id`, or the caller's own id of it.")]
+
+_OF_NEW_LINES: Final = ("UnknownRegion", "RegionFull")
+_OF_LINES: Final = ("UnknownLine", "LineErased", "LineClosed")
+_REFUSALS: Final[Mapping[str, tuple[str, ...]]] = {
+    "trials": (*_OF_NEW_LINES, "TrialAlreadyUsed", "TrialRangeUsed", "DisposableAddress", "LineErased"),
+    "purchases": (*_OF_NEW_LINES, *_OF_LINES),
+    "renewals": _OF_LINES,
+    "blocks": _OF_LINES,
+    "unblocks": (*_OF_LINES, "UnknownBlock"),
+    "passwords": (*_OF_LINES, "LineEnded"),
+    "moves": (*_OF_LINES, "LineEnded", "UnknownPair", "PairFull", "SamePair", "MoveRunning"),
+    "closes": _OF_LINES,
+}
+"""What may refuse an order of a kind, beside what may refuse any."""
+_PREFER: Final = {
+    "name": "Prefer",
+    "in": "header",
+    "schema": {"type": "string"},
+    "example": "wait=30",
+    "description": "wait=N: wait up to N seconds, 60 at most, for the end of the order.",
+}
+_LOCATION: Final = {"Location": {"description": "Where the order is to be asked for.", "schema": {"type": "string"}}}
+_APPLIED: Final = {"Preference-Applied": {"description": "How long was waited at most.", "schema": {"type": "string"}}}
+
+
+@router.get(
+    "/v1/orders/{order_id}",
+    responses={
+        200: {"content": {"application/json": {"example": ORDER_DONE}}},
+        **declared(*OF_TOKENS, "UnknownOrder", "InvalidOrder"),
+    },
+)
+async def show_order(order_id: OrderName, desk: TheDesk, who: Who, response: Response) -> OrderAnswer:
+    """How far an order of this caller is, half by half: by its `id`, or by the caller's own id where that will do."""
+    response.headers.update(NO_STORE)
+    return await desk.order(order_id, who)
+
+
+def _add_orders(kind: str) -> None:
+    async def place(request: Request, desk: TheDesk, who: Who) -> Response:
+        order = await read_order(request, kind, caller=who.caller)
+        patience, applied = patience_of(request)
+        answer, known = await desk.place(order, who, patience=patience)
+        return order_response(answer, known=known, applied=applied)
+
+    router.add_api_route(
+        f"/v1/{kind}",
+        place,
+        methods=["POST"],
+        operation_id=f"create_{kind}",
+        summary=(KINDS[kind].__doc__ or "").partition("\n")[0],
+        response_model=OrderAnswer,
+        status_code=202,
+        responses={
+            **order_responses(),
+            **declared(*OF_TOKENS, *OF_BODIES, "OrderConflict", "OrderCancelled", *_REFUSALS[kind]),
+        },
+        openapi_extra=_request_body(kind),
+    )
+
+
+def order_response(answer: OrderAnswer, *, known: bool, applied: str | None) -> Response:
+    """What who placed an order is answered."""
+    status = 202 if not answer.done else 200 if known else 201
+    headers = {**NO_STORE, "location": f"/v1/orders/{answer.id}"}
+    if applied is not None:
+        headers["preference-applied"] = applied
+    return Response(answer.model_dump_json(), status, headers, "application/json")
+
+
+def order_responses() -> dict[int | str, dict[str, Any]]:
+    """The same, for the description."""
+    done = {
+        "model": OrderAnswer,
+        "headers": {**_LOCATION, **_APPLIED},
+        "content": {"application/json": {"example": ORDER_DONE}},
+    }
+    return {
+        200: {**done, "description": "The order was taken before, and is done."},
+        201: {**done, "description": "The order is done."},
+        202: {
+            "description": "The order is safe and goes on; `Location` tells how far it is.",
+            "headers": {**_LOCATION, **_APPLIED},
+            "content": {"application/json": {"example": ORDER_GOING_ON}},
+        },
+    }
+
+
+def _request_body(kind: str) -> dict[str, Any]:
+    schema: dict[str, Any] = KINDS[kind].model_json_schema(ref_template="#/components/schemas/{model}")
+    defined: Mapping[str, Any] = schema.pop("$defs", {})
+    own_id = "case" if "case" in schema["properties"] else "order"
+    schema["properties"].pop("caller")
+    # It may come as Idempotency-Key instead.
+    schema["required"] = [name for name in schema["required"] if name != own_id]
+    for name, property_schema in schema["properties"].items():
+        if (reference := property_schema.pop("$ref", None)) is not None:
+            schema["properties"][name] = {**property_schema, **defined[reference.rpartition("/")[2]]}
+    key = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"}, "example": EXAMPLES[kind][own_id]}
+    return {
+        "parameters": [
+            {**key, "description": f"The caller's own id of the order, instead of `{own_id}`."},
+            _PREFER,
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schema, "example": EXAMPLES[kind]}},
+        },
+    }
+
+
+for _kind in KINDS:
+    _add_orders(_kind)
