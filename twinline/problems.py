@@ -51,6 +51,11 @@ def quoted(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def bounded(text: str) -> str:
+    """A text in quotation marks, cut where it is longer than any name."""
+    return f'"{text}"' if len(text) <= _MOST_SHOWN else f'"{text[:_MOST_SHOWN]}…"'
+
+
 def nearest(word: str, among: Iterable[str]) -> str:
     """A question after the word most like this one, with a blank behind it, or nothing."""
     close = difflib.get_close_matches(word, list(among), n=1)

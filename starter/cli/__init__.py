@@ -5,22 +5,23 @@ run, so that `twinline --help` and a slip in an option are answered at once.
 """
 
 import asyncio
-import contextlib
+import io
 import logging
 import os
 import sys
+from pathlib import Path
 
 import typer
 
-from starter.cli import codec, drift, erase, hosts, keys, orders, shown, tokens, web, world
+from starter.cli import codec, drift, erase, hosts, keys, orders, root, shown, tokens, web, world
+from starter.cli.render import Exit
 
 app = typer.Typer(
     name="twinline",
-    help="Keeps each customer's line in step on a MultiCS and an OSCam host.",
-    epilog="Exit codes: 0 done, 2 usage, 3 not found, 4 refused or conflict, 5 partly done or still going on, "
-    "6 unavailable.",
+    cls=root.Root,
+    callback=root.options,
+    epilog=root.EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
     # Local variables hold passwords and addresses.
     pretty_exceptions_show_locals=False,
 )
@@ -38,7 +39,10 @@ world.register(app)
 
 @app.command()
 def worker() -> None:
-    """Work on orders until SIGTERM or Ctrl-C; prints `ready` once it polls."""
+    """Work on orders until SIGTERM or Ctrl-C; prints `ready` once it polls.
+
+    Example: twinline worker
+    """
     import worker as process
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -47,16 +51,32 @@ def worker() -> None:
 
 def main() -> None:
     """Entry point of the console script; leaves without interpreter finalisation, which Temporal's SDK may abort."""
+    _let_streams_take_everything()
+    if os.environ.get("NO_COLOR"):
+        root.without_colours()
     code = 1
     try:
         app()
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
+        if isinstance(leaving.__context__, BrokenPipeError):
+            code = Exit.NOBODY_READS
     except Exception as error:  # noqa: BLE001 - shown as Python would show it, before we leave the hard way
         sys.excepthook(type(error), error, error.__traceback__)
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        # Whoever read our output may have gone; there is nobody left to tell.
-        with contextlib.suppress(OSError):
+        try:
             stream.flush()
+        except OSError:
+            # Whoever read our output may have gone; there is nobody left to tell.
+            code = code or Exit.NOBODY_READS
     os._exit(code)
+
+
+def _let_streams_take_everything() -> None:
+    """A closed stream swallows, and a character that the locale does not have becomes a question mark."""
+    # Python says that they are always there; `>&-` makes them None.
+    sys.stdout, sys.stderr = (stream or Path(os.devnull).open("w") for stream in (sys.stdout, sys.stderr))  # pyright: ignore[reportUnnecessaryComparison]  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

@@ -14,6 +14,7 @@ from twinline.connect import connect_temporal
 from twinline.errors import Misconfigured
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger
+from twinline.ledger.schema import require_current
 from twinline.settings import Settings
 
 CONNECT_PATIENCE: Final = 5.0
@@ -34,12 +35,17 @@ class Context:
         return cls(settings, KeyRing.load(settings.keys))
 
     @asynccontextmanager
-    async def ledger(self) -> AsyncGenerator[Ledger]:
-        """The ledger, which must be there already; raises Misconfigured, Unavailable."""
+    async def ledger(self, *, of_any_version: bool = False) -> AsyncGenerator[Ledger]:
+        """The ledger, which must be there already, with the tables of this version; raises Misconfigured, Unavailable.
+
+        A newer version may mean something else by what it keeps, so nothing is read of one unless that is asked for.
+        """
         url = self.settings.database_url.get_secret_value()
         _require_file(url)
         ledger = await Ledger.open(url, keys=self.keys)
         try:
+            if not of_any_version:
+                await require_current(ledger)
             yield ledger
         finally:
             await ledger.close()

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic import TypeAdapter
 from rich.text import Text
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -67,7 +66,7 @@ async def check_drift(names: Sequence[str], *, as_json: bool) -> int:
     context = Context.load()
     found = _Found(await _compare_all(context, _hosts(context, names)))
     if as_json:
-        show_json(TypeAdapter(tuple[HostDrift, ...]).dump_json(tuple(found.hosts)).decode())
+        show_json(found.hosts)
     else:
         for each in found.hosts:
             _show(each)
@@ -82,12 +81,12 @@ async def repair_drift(names: Sequence[str], *, accept_loss: bool, yes: bool, pa
     context = Context.load()
     hosts = _hosts(context, names)
     if not yes:
-        await _ask_first(context, hosts, accept_loss=accept_loss)
+        await _ask_first(context, hosts, accept_loss=accept_loss, as_json=as_json)
     client = await context.temporal()
     tasks = [ReconcileTask(host=host.name, asked=True, accept_loss=accept_loss) for host in hosts]
     done = await asyncio.gather(*(_reconcile(client, task, patience) for task in tasks))
     if as_json:
-        show_json(TypeAdapter(tuple[Reconciled, ...]).dump_json(tuple(done)).decode())
+        show_json(done)
     else:
         for each in done:
             _tell(each)
@@ -140,14 +139,18 @@ def _closely(expected: Sequence[Expected]) -> list[Half]:
     return [each.half for each in expected if each.half.wanted is Wanted.PRESENT and not each.behind]
 
 
-async def _ask_first(context: Context, hosts: Sequence[Host], *, accept_loss: bool) -> None:
+async def _ask_first(context: Context, hosts: Sequence[Host], *, accept_loss: bool, as_json: bool) -> None:
     if accept_loss:
-        confirm("Accounts that the files have lost will be dropped by the daemons. Go on?", yes=False)
+        confirm("Accounts that the files have lost will be dropped by the daemons. Go on?", yes=False, as_json=as_json)
         return
     found = await _compare_all(context, hosts)
     losing = [line.username for each in found if each.drift for line in each.drift.lines if line.loses_access]
     if losing:
-        confirm(f"{len(losing)} lines that work though they should not will stop working. Go on?", yes=False)
+        confirm(
+            f"{len(losing)} lines that work though they should not will stop working. Go on?",
+            yes=False,
+            as_json=as_json,
+        )
 
 
 async def _reconcile(client: Client, task: ReconcileTask, patience: float) -> Reconciled:

@@ -33,7 +33,7 @@ def erase(
 
     Example: twinline erase jane@example.org --yes
     """
-    confirm(f"Forget {who} for good? Nobody can bring it back.", yes=yes)
+    confirm(f"Forget {who} for good? Nobody can bring it back.", yes=yes, as_json=as_json)
     from starter.cli.erased import erase
     from starter.cli.placing import Waiting
 

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from pydantic import TypeAdapter
 from rich.text import Text
 
 from starter.cli.render import Exit, out, plain_table, show_json
@@ -33,7 +32,7 @@ def show_findings(findings: Sequence[Finding], *, as_json: bool, brief: bool = F
     `brief` leaves out, for people, what is as it must be.
     """
     if as_json:
-        show_json(TypeAdapter(tuple[Finding, ...]).dump_json(tuple(findings)).decode())
+        show_json(findings)
         return
     table = plain_table("", "", "", "")
     table.show_header = False

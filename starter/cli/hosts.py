@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 @host_app.command("check")
 def check(
-    hosts: Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="Names of the inventory.")] = None,
+    hosts: options.Hosts = None,
     *,
     prove_reload: Annotated[
         bool,
@@ -31,6 +31,8 @@ def check(
 
     Writes and reloads nothing, unless you ask for the proof of the reload; nobody who is connected is dropped by it.
     Exit code 4 if something has to be repaired, 6 if a host can't be reached.
+
+    Example: twinline host check mc-eu1 --prove-reload
     """
     from starter.cli.hosts_checked import check_hosts
 
@@ -42,7 +44,7 @@ def check(
 
 @host_app.command("refence")
 def refence(
-    hosts: Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="Names of the inventory.")] = None,
+    hosts: options.Hosts = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="Every host of the inventory.")] = False,
     yes: options.Yes = False,
@@ -50,7 +52,9 @@ def refence(
 ) -> None:
     """After the ledger was restored from a backup: let hosts obey it again, although they have seen later batches.
 
-    Says which lines stand on a host that the ledger does not know. Example: twinline host refence --all
+    Says which lines stand on a host that the ledger does not know.
+
+    Example: twinline host refence --all --yes
     """
     from starter.cli.hosts_refenced import refence_hosts
 
@@ -59,7 +63,7 @@ def refence(
 
 @host_app.command("authorize")
 def authorize(
-    host: Annotated[str, typer.Argument(metavar="HOST", help="A name of the inventory.")],
+    host: options.Host,
     *,
     also: Annotated[
         list[str] | None,
@@ -69,7 +73,7 @@ def authorize(
 ) -> None:
     """Print the line for authorized_keys on a host that lets our key start the helper for its files, and nothing else.
 
-    Example: twinline host authorize mc-eu1 > line
+    Example: twinline host authorize mc-eu1
     """
     from starter.cli.hosts_authorized import authorize as print_line
 
@@ -80,6 +84,8 @@ def doctor(*, as_json: options.AsJson = False) -> None:
     """Say whether everything that twinline needs is there, from the settings to the hosts.
 
     Exit code 4 if something has to be repaired, 6 if something does not answer.
+
+    Example: twinline doctor
     """
     from starter.cli.doctor import examine
 

@@ -1,14 +1,13 @@
 """Prints what a host's operator has to paste, so that our key can start the helper there and nothing else."""
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import asyncssh
 
-from starter.cli.render import Exit, say, show_json
+from starter.cli.render import Exit, say, show_json, show_text
 from twinline.errors import InvalidOrder, Misconfigured
 from twinline.hosts.factory import allowance_of
 from twinline.hosts.forced import authorized_line, helper_hash
@@ -47,8 +46,7 @@ async def authorize(name: str, *, also: Sequence[str], as_json: bool) -> int:
     if as_json:
         show_json(Authorized(host=host.name, user=host.ssh.user, line=line, helper=hashes[0]))
         return Exit.DONE
-    # Whole, however narrow the terminal: it is to be pasted.
-    sys.stdout.write(line + "\n")
+    show_text(line)
     say(
         f"For ~{host.ssh.user}/.ssh/authorized_keys on {host.name}, instead of any other line with this key.",
         hint="It allows this version of the helper; docs/hosts.md says how to upgrade.",

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pydantic import TypeAdapter
-
 from starter.cli.context import Context
 from starter.cli.render import Exit, out, say, show_json
 from starter.cli.running import confirm
@@ -53,6 +51,7 @@ async def refence_hosts(names: Sequence[str], *, every: bool, yes: bool, as_json
     confirm(
         f"Was the ledger restored from a backup, and shall it count from now on for {len(hosts)} hosts?",
         yes=yes,
+        as_json=as_json,
     )
     found = dict(
         zip([host.name for host in hosts], await asyncio.gather(*(_look(host) for host in hosts)), strict=True)
@@ -72,7 +71,7 @@ async def refence_hosts(names: Sequence[str], *, every: bool, yes: bool, as_json
         for name, each in found.items()
     ]
     if as_json:
-        show_json(TypeAdapter(tuple[Refenced, ...]).dump_json(tuple(done)).decode())
+        show_json(done)
     else:
         for each in done:
             _tell(each, found[each.host])

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from starter.cli import options
-from starter.cli.render import Exit
 from starter.cli.running import confirm, perform
 
 
@@ -33,10 +32,12 @@ def create(
 
     Example: twinline keys create /etc/twinline/keys.json
     """
-    perform(_create(path), as_json=as_json)
+    from starter.cli.keys_made import create_ring
+
+    perform(create_ring(path, as_json=as_json), as_json=as_json)
 
 
-def rotate() -> None:
+def rotate(*, as_json: options.AsJson = False) -> None:
     """Add a fresh key to the ring of TWINLINE_KEYS, and seal the whole ledger with it.
 
     Running workers take it over by themselves. On other machines replace the ring's copies first by the new file.
@@ -44,7 +45,9 @@ def rotate() -> None:
 
     Example: twinline keys rotate
     """
-    perform(_rotate(), as_json=False)
+    from starter.cli.keys_made import rotate_ring
+
+    perform(rotate_ring(as_json=as_json), as_json=as_json)
 
 
 def retire(
@@ -60,50 +63,9 @@ def retire(
 
     Example: twinline keys retire k1
     """
-    confirm(f"Destroy {key}? No backup of the ledger of before its rotation will ever open again.", yes=yes)
-    perform(_retire(key), as_json=as_json)
-
-
-async def _retire(key: str) -> int:
-    from starter.cli.context import Context
-    from twinline.keys import KeyRing, KeyRingError
-    from twinline.ledger.sealing import sealed_with
-
-    context = Context.load()
-    async with context.ledger() as ledger:
-        needed = await sealed_with(ledger, key)
-    if needed:
-        raise KeyRingError(
-            f'the key "{key}" is still needed: {needed} secrets of the ledger are sealed with it',
-            hint="`twinline keys rotate` seals them with a new one.",
-        )
-    KeyRing.retire(context.settings.keys, key)
-    typer.echo(
-        f"{key} is destroyed, in this file. Replace every other copy of it, backups too: they still hold the key."
+    confirm(
+        f"Destroy {key}? No backup of the ledger of before its rotation will ever open again.", yes=yes, as_json=as_json
     )
-    return Exit.DONE
+    from starter.cli.keys_made import retire_key
 
-
-async def _rotate() -> int:
-    from starter.cli.context import Context
-    from twinline.keys import KeyRing
-    from twinline.ledger.sealing import reseal
-
-    context = Context.load()
-    async with context.ledger():
-        pass  # a ledger that is away must be told before the ring is changed
-    keys = KeyRing.rotate(context.settings.keys)
-    typer.echo(f'{context.settings.keys} has a new key, "{keys.primary}", which seals from now on.')
-    async with Context(context.settings, keys).ledger() as ledger:
-        done = await reseal(ledger)
-    typer.echo(f"{done.changed} of {done.rows} rows of the ledger were sealed again with it.")
-    typer.echo("Copy the ring to where you keep its backup. Old keys still open older backups of the ledger.")
-    return Exit.DONE
-
-
-async def _create(path: Path) -> int:
-    from twinline.keys import KeyRing
-
-    KeyRing.create(path)
-    typer.echo(f"{path} holds a new key ring. Keep a copy where the ledger's backups are not.")
-    return Exit.DONE
+    perform(retire_key(key, as_json=as_json), as_json=as_json)

@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from starter.cli import options
+from starter.cli import completing, options
 from starter.cli.running import confirm, perform
 from twinline.errors import InvalidOrder
 from twinline.messages import (
@@ -47,7 +47,10 @@ def trial(
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Give a new customer a line for 48 hours, once per person."""
+    """Give a new customer a line for 48 hours, once per person.
+
+    Example: twinline trial jane@example.org --region eu --order T-17
+    """
     _place(
         lambda: TrialOrder(caller=caller, order=order, email=email, region=region),
         timeout=timeout,
@@ -57,13 +60,25 @@ def trial(
 
 
 def purchase(
-    email: Annotated[str | None, typer.Argument(metavar="[EMAIL]", help="A new customer's mail address.")] = None,
+    email: Annotated[str | None, typer.Argument(metavar="EMAIL", help="A new customer's mail address.")] = None,
     *,
     region: Annotated[
-        str | None, typer.Option("--region", metavar="REGION", help="Where a new customer's line shall live.")
+        str | None,
+        typer.Option(
+            "--region",
+            metavar="REGION",
+            help="Where a new customer's line shall live.",
+            autocompletion=completing.regions,
+        ),
     ] = None,
     line: Annotated[
-        str | None, typer.Option("--line", metavar="LINE", help="An existing line; a trial keeps its credentials.")
+        str | None,
+        typer.Option(
+            "--line",
+            metavar="LINE",
+            help="An existing line; a trial keeps its credentials.",
+            autocompletion=completing.lines,
+        ),
     ] = None,
     days: options.Days,
     order: options.OrderId,
@@ -72,7 +87,11 @@ def purchase(
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Sell days: to a new customer (EMAIL and --region) or for an existing line (--line)."""
+    """Sell days: to a new customer (EMAIL and --region) or for an existing line (--line).
+
+    Example: twinline purchase jane@example.org --region eu --days 30 --order P-17
+    Example: twinline purchase --line k7mq3xw9ab --days 30 --order P-18
+    """
     _place(
         lambda: PurchaseOrder(caller=caller, order=order, days=days, email=email, region=region, line=line),
         timeout=timeout,
@@ -91,7 +110,10 @@ def renew(
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Add paid days to a line, from now or from its end, whichever is later; a blocked line stays blocked."""
+    """Add paid days to a line, from now or from its end, whichever is later; a blocked line stays blocked.
+
+    Example: twinline renew k7mq3xw9ab --days 30 --order R-17
+    """
     _place(
         lambda: RenewalOrder(caller=caller, order=order, line=line, days=days),
         timeout=timeout,
@@ -114,7 +136,10 @@ def block(
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Stop a line from working until this block is lifted; its live sessions are closed."""
+    """Stop a line from working until this block is lifted; its live sessions are closed.
+
+    Example: twinline block k7mq3xw9ab --case A-17 --reason "The line was shared." --until 2031-05-06T12:00+02:00
+    """
     _place(
         lambda: BlockOrder(caller=caller, case=case, line=line, reason=reason, owner=owner, until=_moment(until)),
         timeout=timeout,
@@ -133,7 +158,10 @@ def unblock(
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Lift the block that this owner set for this case, and no other."""
+    """Lift the block that this owner set for this case, and no other.
+
+    Example: twinline unblock k7mq3xw9ab --case A-17
+    """
     _place(
         lambda: UnblockOrder(caller=caller, case=case, line=line, owner=owner),
         timeout=timeout,
@@ -163,7 +191,12 @@ def password(
 def move(
     line: options.Line,
     *,
-    pair: Annotated[str, typer.Option("--pair", metavar="PAIR", help="The new pair, of this region or another.")],
+    pair: Annotated[
+        str,
+        typer.Option(
+            "--pair", metavar="PAIR", help="The new pair, of this region or another.", autocompletion=completing.pairs
+        ),
+    ],
     order: options.OrderId,
     overlap: Annotated[
         float,
@@ -200,7 +233,7 @@ def close(
 
     Example: twinline close k7mq3xw9ab --order close-17
     """
-    confirm(f"Close line {line} for good?", yes=yes)
+    confirm(f"Close line {line} for good?", yes=yes, as_json=as_json)
     _place(lambda: CloseOrder(caller=caller, order=order, line=line), timeout=timeout, no_wait=no_wait, as_json=as_json)
 
 

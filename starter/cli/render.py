@@ -3,25 +3,34 @@
 With `--json` a command writes exactly one JSON value to standard output: its result, or the error as
 `{type, message, hint, retryable}`, so that a machine has one place to read. What the shell words themselves get
 wrong (an unknown option, a missing one) is told by the parser on standard error, with exit code 2.
+
+Names, reasons and lines of files come from outside. None of their control characters reaches a terminal: here all
+output for people goes through one console that replaces them, and JSON is written in ASCII.
 """
 
 import os
+import re
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import BaseModel
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from twinline.errors import Category, TwinlineError
 from twinline.messages import BlockInfo, Refusal
 
-_WIDTH_WITHOUT_TERMINAL: Final = 160
-"""Columns for output that no terminal shows: a file has no width, and folded cells are hard to search."""
+_WIDTH_WITHOUT_TERMINAL: Final = 10_000
+"""Columns for output that no terminal shows: a file has no width, and a folded id can't be searched or copied."""
+# All that a terminal may obey (C0, DEL, C1), what turns the direction of text around, and halves of surrogates.
+_COMMANDS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_REPLACEMENT: Final = "\ufffd"
 
 
 class Exit(IntEnum):
@@ -34,6 +43,7 @@ class Exit(IntEnum):
     GOING_ON = 5
     UNAVAILABLE = 6
     INTERRUPTED = 130
+    NOBODY_READS = 128 + signal.SIGPIPE
 
 
 _EXITS: Final = {
@@ -59,12 +69,38 @@ def err() -> Console:
     return _console(stderr=True)
 
 
+class _Console(Console):
+    """Writes nothing that a terminal would obey but what rich itself puts there."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render as rich does, with what is not for terminals replaced."""
+        for segment in super().render(renderable, options):
+            if segment.control or not _COMMANDS.search(segment.text):
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
+
+    def on_broken_pipe(self) -> None:
+        """Let it be told by the exit code, as other programs do."""
+        raise BrokenPipeError
+
+
+def printable(text: str) -> str:
+    """The text without anything that a terminal would obey but line breaks and tabs."""
+    return _COMMANDS.sub(_REPLACEMENT, text)
+
+
 def _console(*, stderr: bool) -> Console:
     # Markup off: sentences carry names and reasons from outside, and "[red]" in them is text.
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    console = _Console(stderr=stderr, markup=False, highlight=False, emoji=False, color_system=_colours())
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDTH_WITHOUT_TERMINAL
     return console
+
+
+def _colours() -> Literal["auto"] | None:
+    # Without colours there is no bold and no dim either: who asks for that reads with something that knows none.
+    return None if os.environ.get("NO_COLOR") else "auto"
 
 
 def say(sentence: str, *, hint: str = "", style: str = "") -> None:
@@ -75,10 +111,19 @@ def say(sentence: str, *, hint: str = "", style: str = "") -> None:
         console.print(Text(f"  {hint}", style="dim"), soft_wrap=True)
 
 
-def show_json(value: BaseModel | str) -> None:
-    """Write one JSON value (a model, or text that is JSON already) to standard output."""
-    text = value if isinstance(value, str) else value.model_dump_json()
+def show_json(value: BaseModel | Sequence[BaseModel]) -> None:
+    """Write one JSON value, an object or a list of them, to standard output."""
+    text = _json(value) if isinstance(value, BaseModel) else f"[{','.join(_json(item) for item in value)}]"
     sys.stdout.write(text + "\n")
+
+
+def _json(value: BaseModel) -> str:
+    return value.model_dump_json(ensure_ascii=True).replace("\x7f", "\\u007f")
+
+
+def show_text(text: str) -> None:
+    """Write a line to standard output as it is, however narrow the terminal: it is to be copied."""
+    sys.stdout.write(printable(text) + "\n")
 
 
 def show_refusal(refusal: Refusal, *, as_json: bool) -> None:

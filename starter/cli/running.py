@@ -3,29 +3,50 @@
 import asyncio
 import sys
 from collections.abc import Coroutine
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import typer
 from rich.text import Text
 
-from starter.cli.render import Exit, err, exit_for, say, show_error
+from starter.cli.render import Exit, err, exit_for, say, show_error, show_refusal
 from twinline.errors import TwinlineError
+from twinline.messages import Refusal
 
 STOPPED = "Stopped."
+NOT_DONE = "Nothing was done."
 
 
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask a person before something that is hard to undo; leaves with 2 where nobody can be asked, with 4 on a no."""
+def confirm(question: str, *, yes: bool, as_json: bool = False) -> None:
+    """Ask a person before what no other command takes back; leaves with 2 where nobody can be asked, with 4 on a no.
+
+    Commands ask that end something for good, destroy it, or keep it for ever: docs/cli.md.
+    """
     if yes:
         return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        say(question, hint="Nobody can be asked here: add --yes if this is meant.", style="yellow")
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        refused = Refusal(
+            type="NotConfirmed",
+            message=question,
+            hint="Nobody can be asked here: add --yes if this is meant.",
+            retryable=False,
+        )
+        show_refusal(refused, as_json=as_json)
         raise typer.Exit(Exit.USAGE)
     # Not typer.confirm: it also writes to standard output, which is for results.
-    err().print(Text(f"{question} [y/N] "), end="")
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        say("Nothing was done.")
+    err().print(Text(f"{question} [y/N] "), end="", soft_wrap=True)
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        say(f"\n{NOT_DONE}")
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    if answer.strip().lower() not in ("y", "yes"):
+        # After Ctrl-D the cursor still stands behind the question.
+        say(NOT_DONE if answer.endswith("\n") else f"\n{NOT_DONE}")
         raise typer.Exit(Exit.REFUSED)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 def perform(work: Coroutine[Any, Any, int], *, as_json: bool, stopped: str = STOPPED) -> NoReturn:

@@ -4,20 +4,24 @@ from typing import Annotated
 
 import typer
 
-from starter.cli import options
+from starter.cli import completing, options
 from starter.cli.running import confirm, perform
 from twinline.messages import OrderKind
 
 Kind = Annotated[OrderKind | None, typer.Option("--kind", help="Only orders of this kind.")]
 
-WhichOrder = Annotated[
-    str | None, typer.Argument(metavar="ID", help="Your own id of the order, or the case of a block.")
-]
+_ID_HELP = "Your own id of the order, or the case of a block."
+AnOrder = Annotated[str, typer.Argument(metavar="ID", help=_ID_HELP, autocompletion=completing.orders)]
+WhichOrder = Annotated[str | None, typer.Argument(metavar="ID", help=_ID_HELP, autocompletion=completing.open_orders)]
 OfLine = Annotated[
     str | None,
-    typer.Option("--line", metavar="LINE", help="All that waits for this line; with ID: the line of a block."),
+    typer.Option(
+        "--line",
+        metavar="LINE",
+        help="All that waits for this line; with ID: the line of a block.",
+        autocompletion=completing.lines,
+    ),
 ]
-Actor = Annotated[str, typer.Option("--actor", metavar="NAME", help="Who asks, for the record.")]
 
 order_app = typer.Typer(help="Show orders, and help those on that wait for a person.", no_args_is_help=True)
 line_app = typer.Typer(help="Show lines.", no_args_is_help=True)
@@ -31,16 +35,25 @@ def register(app: typer.Typer) -> None:
 
 @order_app.command("show")
 def show_order(
-    order: Annotated[str, typer.Argument(metavar="ID", help="Your own id of the order, or the case of a block.")],
+    order: AnOrder,
     *,
     kind: Kind = None,
     line: Annotated[
-        str | None, typer.Option("--line", metavar="LINE", help="The line of a block or unblock, if several have it.")
+        str | None,
+        typer.Option(
+            "--line",
+            metavar="LINE",
+            help="The line of a block or unblock, if several have it.",
+            autocompletion=completing.lines,
+        ),
     ] = None,
     caller: options.Caller = "cli",
     as_json: options.AsJson = False,
 ) -> None:
-    """Tell how far an order is, and what keeps it from going on."""
+    """Tell how far an order is, and what keeps it from going on.
+
+    Example: twinline order show A-17 --kind block --line k7mq3xw9ab
+    """
     from starter.cli.orders_shown import OrderName, show_order
 
     name = OrderName(ref=order, caller=caller, kind=kind, line=line)
@@ -51,7 +64,10 @@ def show_order(
 def list_orders(
     *,
     kind: Kind = None,
-    line: Annotated[str | None, typer.Option("--line", metavar="LINE", help="Only orders of this line.")] = None,
+    line: Annotated[
+        str | None,
+        typer.Option("--line", metavar="LINE", help="Only orders of this line.", autocompletion=completing.lines),
+    ] = None,
     caller: Annotated[str | None, typer.Option("--caller", metavar="NAME", help="Only orders of this caller.")] = None,
     is_open: Annotated[
         bool | None, typer.Option("--open/--settled", help="Only orders that still go on, or only finished ones.")
@@ -60,7 +76,13 @@ def list_orders(
         False
     ),
     host: Annotated[
-        str | None, typer.Option("--host", metavar="HOST", help="With --stuck: only what waits for this host.")
+        str | None,
+        typer.Option(
+            "--host",
+            metavar="HOST",
+            help="With --stuck: only what waits for this host.",
+            autocompletion=completing.hosts,
+        ),
     ] = None,
     limit: options.Limit = 100,
     cursor: options.Cursor = None,
@@ -95,17 +117,24 @@ def retry_order(
     line: OfLine = None,
     all_stuck: Annotated[bool, typer.Option("--all-stuck", help="Everything that waits for a person.")] = False,
     host: Annotated[
-        str | None, typer.Option("--host", metavar="HOST", help="With --all-stuck: only what waits for this host.")
+        str | None,
+        typer.Option(
+            "--host",
+            metavar="HOST",
+            help="With --all-stuck: only what waits for this host.",
+            autocompletion=completing.hosts,
+        ),
     ] = None,
     caller: options.Caller = "cli",
-    actor: Actor = "cli",
+    actor: options.Actor = "cli",
     timeout: options.Timeout = None,
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Try now what waits, once its cause is repaired: an order, all that waits for a line, or all that is stuck.
 
-    Examples: twinline order retry T-17 · twinline order retry --all-stuck --host os-eu1
+    Example: twinline order retry T-17
+    Example: twinline order retry --all-stuck --host os-eu1
     """
     from starter.cli.orders_asked import Chosen, retry
     from starter.cli.orders_shown import OrderName
@@ -120,7 +149,9 @@ def retry_order(
 def abandon_half(
     order: WhichOrder = None,
     *,
-    host: Annotated[str, typer.Option("--host", metavar="HOST", help="Whose half to give up.")],
+    host: Annotated[
+        str, typer.Option("--host", metavar="HOST", help="Whose half to give up.", autocompletion=completing.hosts)
+    ],
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="One line, kept for ever; let it name no customer.")
     ],
@@ -128,7 +159,7 @@ def abandon_half(
     line: OfLine = None,
     yes: options.Yes = False,
     caller: options.Caller = "cli",
-    actor: Actor = "cli",
+    actor: options.Actor = "cli",
     timeout: options.Timeout = None,
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
@@ -140,7 +171,7 @@ def abandon_half(
     which = order or line
     if which is None:
         raise typer.BadParameter("give the order's ID, or --line for all that waits for a line")
-    confirm(f"Give up the half on {host}, and let {which} end without it?", yes=yes)
+    confirm(f"Give up the half on {host}, and let {which} end without it?", yes=yes, as_json=as_json)
     from starter.cli.orders_asked import Chosen, abandon
     from starter.cli.orders_shown import OrderName
     from starter.cli.placing import Waiting
@@ -153,7 +184,7 @@ def abandon_half(
 
 @order_app.command("cancel")
 def cancel_order(
-    order: Annotated[str, typer.Argument(metavar="ID", help="Your own id of the order.")],
+    order: AnOrder,
     *,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="One line, kept for ever; let it name no customer.")
@@ -161,7 +192,7 @@ def cancel_order(
     kind: Kind = None,
     yes: options.Yes = False,
     caller: options.Caller = "cli",
-    actor: Actor = "cli",
+    actor: options.Actor = "cli",
     timeout: options.Timeout = None,
     no_wait: options.NoWait = False,
     as_json: options.AsJson = False,
@@ -170,7 +201,7 @@ def cancel_order(
 
     Example: twinline order cancel R-17 --reason "refunded"
     """
-    confirm(f"Cancel order {order} of {caller}?", yes=yes)
+    confirm(f"Cancel order {order} of {caller}?", yes=yes, as_json=as_json)
     from starter.cli.orders_cancelled import cancel
     from starter.cli.orders_shown import OrderName
     from starter.cli.placing import Waiting
@@ -187,7 +218,10 @@ def show_line(
     reveal: Annotated[bool, typer.Option("--reveal", help="Show the password too.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show a line: its end, its halves, its blocks and its grants."""
+    """Show a line: its end, its halves, its blocks and its grants.
+
+    Example: twinline line show k7mq3xw9ab --reveal
+    """
     from starter.cli.lines_shown import show_line
 
     perform(show_line(line, reveal=reveal, as_json=as_json), as_json=as_json)
@@ -196,8 +230,16 @@ def show_line(
 @line_app.command("list")
 def list_lines(
     *,
-    region: Annotated[str | None, typer.Option("--region", metavar="REGION", help="Only lines of this region.")] = None,
-    pair: Annotated[str | None, typer.Option("--pair", metavar="PAIR", help="Only lines of this pair.")] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            "--region", metavar="REGION", help="Only lines of this region.", autocompletion=completing.regions
+        ),
+    ] = None,
+    pair: Annotated[
+        str | None,
+        typer.Option("--pair", metavar="PAIR", help="Only lines of this pair.", autocompletion=completing.pairs),
+    ] = None,
     state: Annotated[
         str | None,
         typer.Option("--state", metavar="STATE", help="Only lines that must be present, blocked or absent."),
@@ -209,7 +251,10 @@ def list_lines(
     cursor: options.Cursor = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """List lines by name."""
+    """List lines by name.
+
+    Example: twinline line list --region eu --state blocked
+    """
     from starter.cli.lines_shown import list_lines
 
     work = list_lines(region=region, pair=pair, state=state, behind=behind, limit=limit, cursor=cursor, as_json=as_json)

@@ -9,7 +9,6 @@ from starter.cli.running import confirm, perform
 from twinline.tokens import Scope
 
 TokenId = Annotated[str, typer.Argument(metavar="ID", help="The token's id, the part between twl_ and the second _.")]
-Actor = Annotated[str, typer.Option("--actor", metavar="NAME", help="Who does it, for the record.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +37,7 @@ def create(
         typer.Option("--overlap", metavar="HOURS", min=0, max=24 * 31, help="How long the replaced one still counts."),
     ] = 24.0,
     days: Annotated[int, typer.Option("--days", metavar="N", help="After how many days it expires.")] = 365,
-    actor: Actor = "cli",
+    actor: options.Actor = "cli",
     as_json: options.AsJson = False,
 ) -> None:
     """Make a token. It is shown this once, and nobody can be told it again.
@@ -68,12 +67,14 @@ def list_all(*, as_json: options.AsJson = False) -> None:
     perform(list_tokens(as_json=as_json), as_json=as_json)
 
 
-def revoke(token: TokenId, *, yes: options.Yes = False, actor: Actor = "cli", as_json: options.AsJson = False) -> None:
+def revoke(
+    token: TokenId, *, yes: options.Yes = False, actor: options.Actor = "cli", as_json: options.AsJson = False
+) -> None:
     """Let a token count no more, from now on and for good.
 
     Example: twinline token revoke 5f0c9a1e2b3d4c5e --yes
     """
     from starter.cli.tokens_made import revoke_token
 
-    confirm("Revoke this token? Whoever uses it is refused at once.", yes=yes)
+    confirm("Revoke this token? Whoever uses it is refused at once.", yes=yes, as_json=as_json)
     perform(revoke_token(token, actor=actor, as_json=as_json), as_json=as_json)

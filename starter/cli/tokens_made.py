@@ -1,7 +1,5 @@
 """Makes, lists and revokes API tokens."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -9,10 +7,9 @@ from typing import Final
 from pydantic import ValidationError
 
 from starter.cli.context import Context
-from starter.cli.render import Exit, cells, moment, out, plain_table, say, show_json
+from starter.cli.render import Exit, cells, moment, out, plain_table, say, show_json, show_text
 from twinline.errors import InvalidOrder
-from twinline.ledger import Ledger, tokens
-from twinline.ledger.schema import require_current
+from twinline.ledger import tokens
 from twinline.messages import RetryNow
 from twinline.tokens import NewToken, Scope
 
@@ -59,7 +56,7 @@ class Wanted:
 async def create_token(wanted: Wanted, *, actor: str, as_json: bool) -> int:
     """Make a token and show it; raises InvalidOrder, UnknownToken, TokenOver, Misconfigured, Unavailable."""
     new, now = wanted.checked(actor), datetime.now(UTC)
-    async with _ledger() as ledger, ledger.write() as tx:
+    async with Context.load().ledger() as ledger, ledger.write() as tx:
         if new is not None:
             made = await tokens.create_token(tx, new, actor=actor, now=now)
         else:
@@ -75,7 +72,7 @@ async def create_token(wanted: Wanted, *, actor: str, as_json: bool) -> int:
     if as_json:
         show_json(made)
         return Exit.DONE
-    out().print(made.token, soft_wrap=True)
+    show_text(made.token)
     say(f"Token {made.token_id} for {made.caller}, until {moment(made.expires_at)}: {', '.join(made.scopes)}.")
     say("Keep it now: it can't be shown again.", style="yellow")
     if made.replaces is not None:
@@ -85,7 +82,7 @@ async def create_token(wanted: Wanted, *, actor: str, as_json: bool) -> int:
 
 async def list_tokens(*, as_json: bool) -> int:
     """List tokens; raises Misconfigured, Unavailable."""
-    async with _ledger() as ledger, ledger.read() as tx:
+    async with Context.load().ledger() as ledger, ledger.read() as tx:
         found = await tokens.list_tokens(tx, now=datetime.now(UTC))
     if as_json:
         show_json(found)
@@ -111,17 +108,10 @@ async def revoke_token(token_id: str, *, actor: str, as_json: bool) -> int:
         RetryNow(actor=actor)
     except ValidationError:
         raise InvalidOrder(_RULES["actor"], hint="Nothing was revoked.") from None
-    async with _ledger() as ledger, ledger.write() as tx:
+    async with Context.load().ledger() as ledger, ledger.write() as tx:
         found = await tokens.revoke_token(tx, token_id, actor=actor, now=datetime.now(UTC))
     if as_json:
         show_json(found)
     elif found.revoked_at is not None:
         say(f"Token {found.token_id} of {found.caller} is revoked since {moment(found.revoked_at)}.")
     return Exit.DONE
-
-
-@asynccontextmanager
-async def _ledger() -> AsyncGenerator[Ledger]:
-    async with Context.load().ledger() as ledger:
-        await require_current(ledger)
-        yield ledger

@@ -30,13 +30,11 @@ async def _web() -> int:
     from starter.cli.context import Context
     from starter.client import Twinline
     from starter.desk import Desk
-    from twinline.ledger.schema import require_current
 
     context = Context.load()
     stop = stop_on_signals()
     listener = listen(*context.settings.http_address)
     async with context.ledger() as ledger:
-        await require_current(ledger)
         desk = Desk(ledger, Twinline(await context.temporal()))
         await serve(create_app(desk), listener, ready=lambda: typer.echo("ready"), stop=stop)
     return Exit.DONE

@@ -15,6 +15,7 @@ import pytest_asyncio
 from typer.testing import CliRunner
 
 from starter.cli import app
+from tests.cli.alone import Alone, prepare
 from tests.support.sshd import die_with_parent
 from tests.support.world import FAST
 from twinline.sandbox.sites import PairPlan
@@ -141,3 +142,9 @@ def inventory_file(world: World, tmp_path: Path) -> Path:
     copy = tmp_path / "inventory.toml"
     copy.write_text(text)
     return copy
+
+
+@pytest_asyncio.fixture(scope="session")
+async def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """A machine on which everything is set and nothing answers."""
+    return await prepare(tmp_path_factory.mktemp("alone"))

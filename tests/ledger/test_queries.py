@@ -118,6 +118,14 @@ async def test_an_order_is_found_by_its_id_and_a_block_by_its_case(desk: Desk) -
             await show(desk, ref, caller)
 
 
+@pytest.mark.parametrize("ref", ["x" * 100_000, "", "a\0b", "%", "a b"])
+async def test_what_no_order_can_be_called_is_unknown_and_not_searched_for(desk: Desk, ref: str) -> None:
+    async with desk.ledger.read() as tx:
+        with pytest.raises(UnknownOrder) as refused:
+            await order_view(tx, ref, caller="cli")
+    assert len(str(refused.value)) < 200
+
+
 async def test_holdings_are_what_a_host_must_hold_with_the_marks_of_its_batches(desk: Desk) -> None:
     ann, bob = await desk.trial("ann@example.com"), await desk.trial("bob@example.com")
     await desk.prove("mc-eu1")

@@ -13,6 +13,7 @@ from twinline.ledger import models, rules
 from twinline.ledger.rules import Desired, LineState
 from twinline.ledger.tx import LOCKED, ReadTx, WriteTx
 from twinline.messages import BlockInfo, HalfRef, HalfState, Message, Plan
+from twinline.problems import bounded
 
 
 class Snapshot(Message):
@@ -135,7 +136,7 @@ async def line_by_username(tx: ReadTx, username: str) -> LineRows:
         raise LineErased(line_id=erased)
     if line is None:
         raise UnknownLine(
-            f'there is no line "{username}"', hint="Check the spelling; `twinline line list` shows all lines."
+            f"there is no line {bounded(username)}", hint="Check the spelling; `twinline line list` shows all lines."
         )
     return (await lines_with_rows(tx, [line]))[0]
 

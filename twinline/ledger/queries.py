@@ -1,8 +1,10 @@
 """Read models of lines and orders for the command line and the API; only `reveal_password` tells a secret."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from pydantic import AwareDatetime, SecretStr
 from sqlmodel import col, func, or_, select
@@ -18,6 +20,10 @@ from twinline.ledger.rules import LineState
 from twinline.ledger.tx import ReadTx
 from twinline.ledger.types import utc
 from twinline.messages import BlockInfo, CancelInfo, Message, OrderKind, Receipt, Recorded
+from twinline.problems import bounded
+
+# What no reference is can't be looked for either: SQLite refuses long patterns, PostgreSQL a NUL.
+_REF: Final = re.compile(r"[A-Za-z0-9._:/-]{1,200}", re.ASCII)
 
 
 class GrantView(Message):
@@ -148,6 +154,27 @@ async def list_lines(tx: ReadTx, wanted: LineFilter, *, cursor: str | None = Non
     )
 
 
+async def usernames_like(tx: ReadTx, beginning: str, *, limit: int) -> tuple[str, ...]:
+    """Names of lines with this beginning."""
+    username = col(models.Line.username)
+    query = select(username).where(col(models.Line.erased_at).is_(None))
+    query = query.where(username.startswith(beginning, autoescape=True)).order_by(username).limit(limit)
+    return tuple(await tx.session.exec(query))
+
+
+async def order_ids_like(
+    tx: ReadTx, beginning: str, *, caller: str, settled: bool | None = None, limit: int
+) -> tuple[str, ...]:
+    """The caller's own ids (cases of blocks too) with this beginning, of the newest orders first."""
+    order = models.Order
+    query = select(order.ref).where(order.caller == caller, col(order.kind) != OrderKind.CANCEL)
+    query = query.where(col(order.ref).startswith(beginning, autoescape=True)).limit(limit)
+    if settled is not None:
+        query = query.where(col(order.settled_at).is_not(None) == settled)
+    found = await tx.session.exec(query.order_by(col(order.created_at).desc()))
+    return tuple(dict.fromkeys(ref.partition("/")[0] for ref in found))
+
+
 async def is_opened_by(tx: ReadTx, line_id: str, caller: str) -> bool:
     """Whether this caller's order opened the line; that never changes, and holds when the line was erased."""
     found = await tx.session.exec(_opening(caller).where(models.Event.line_id == line_id))
@@ -198,6 +225,8 @@ async def order_view(tx: ReadTx, ref: str, *, caller: str, kind: OrderKind | Non
 
     With `kind` the cancellation of an order is shown by the same id as the order itself.
     """
+    if not _REF.fullmatch(ref):
+        raise _unknown_order(ref, caller)
     # The reference of a block is its case and a digest of the line; neither order ids nor cases hold a slash.
     case_of = col(models.Order.ref).startswith(f"{ref}/", autoescape=True)
     query = select(models.Order, models.Line.username).join(models.Line)
@@ -205,16 +234,20 @@ async def order_view(tx: ReadTx, ref: str, *, caller: str, kind: OrderKind | Non
     wanted = models.Order.kind != OrderKind.CANCEL if kind is None else models.Order.kind == kind
     found = (await tx.session.exec(query.where(wanted).order_by(models.Order.identity).limit(10))).all()
     if not found:
-        raise UnknownOrder(
-            f'there is no order "{ref}" of caller "{caller}"',
-            hint="Check id and caller; `twinline order list` shows all orders that were taken.",
-        )
+        raise _unknown_order(ref, caller)
     if len(found) > 1:
         raise InvalidOrder(
             f'"{ref}" of caller "{caller}" is more than one order',
             hint=f"Say which kind, or which line: {', '.join(f'{order.kind} {order.ref}' for order, _ in found)}.",
         )
     return await _with_cancellation(tx, _order_view(*found[0]))
+
+
+def _unknown_order(ref: str, caller: str) -> UnknownOrder:
+    return UnknownOrder(
+        f"there is no order {bounded(ref)} of caller {bounded(caller)}",
+        hint="Check id and caller; `twinline order list` shows all orders that were taken.",
+    )
 
 
 async def _with_cancellation(tx: ReadTx, view: OrderView) -> OrderView:

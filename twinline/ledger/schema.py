@@ -23,7 +23,8 @@ async def require_current(ledger: Ledger) -> None:
     if not await is_current(ledger):
         raise Misconfigured(
             "the ledger is not of this version of twinline",
-            hint="Start this version's `twinline worker` once: it brings an older ledger up to date.",
+            hint="Start this version's `twinline worker` once: it brings an older ledger up to date. For a newer one "
+            "install the newer twinline here too.",
         )
 
 
