@@ -13,6 +13,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.bulk import BulkActivities
 from activities.clocks import WorkerClock
 from activities.erase import EmptyHostActivities, ErasureActivities
 from activities.host import HostActivities
@@ -20,6 +21,7 @@ from activities.host_ledger import LedgerOfHosts
 from activities.ledger import LedgerActivities
 from activities.mail import MailActivities
 from activities.reconcile import ReconcileActivities, SweepActivities
+from starter.client import Twinline
 from twinline.connect import connect_temporal
 from twinline.errors import Misconfigured, TwinlineError
 from twinline.hosts.factory import writer_for
@@ -35,6 +37,7 @@ from twinline.settings import Settings
 from twinline.visibility import register_search_attributes
 from workflows.block import Block
 from workflows.block_end import BlockEnd
+from workflows.bulk import Bulk
 from workflows.cancel import Cancel
 from workflows.change_password import ChangePassword
 from workflows.close import Close
@@ -61,6 +64,7 @@ WORKFLOWS: Sequence[type] = (
     Term,
     Reconcile,
     Erase,
+    Bulk,
 )
 # The steps that workflows share hold no state and are most of the code that each run would otherwise import anew,
 # an eighth of the worker's time; tests/house/test_workflow_imports.py keeps clocks and I/O out of them.
@@ -104,6 +108,7 @@ def build_workers(
             *mail.local(),
             *mail.remote(),
             *ErasureActivities(ledger, client, keys).all(),
+            *BulkActivities(ledger, Twinline(client), settings).all(),
         ],
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_modules(*SHARED_STEPS)

@@ -21,10 +21,17 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
     WorkflowUpdateStage,
 )
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import (
+    Priority,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from twinline.bulk import BulkStart, bulk_workflow_id
 from twinline.errors import ORDER_ERRORS, OrderConflict, TwinlineError, Unavailable, UnknownOrder
 from twinline.messages import (
     GRACE,
@@ -46,7 +53,8 @@ from twinline.messages import (
     order_kind,
     order_workflow_id,
 )
-from twinline.priorities import BULK, priority_of
+from twinline.priorities import BULK, bulk_priority, priority_of
+from twinline.search_attributes import CALLER
 from twinline.summaries import details_of, summary_of
 
 QUERY_TIMEOUT = timedelta(seconds=3)
@@ -83,13 +91,16 @@ class Twinline:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def place(self, order: Order, *, patience: timedelta = GRACE) -> OrderStatus:
+    async def place(
+        self, order: Order, *, patience: timedelta = GRACE, priority: Priority | None = None
+    ) -> OrderStatus:
         """Place an order and wait at most `patience` until it is done; then its progress so far is returned.
 
-        Raises the TwinlineError that refused it, OrderConflict when its id was used for another order, and
-        Unavailable when Temporal does not answer. Placing it again is always safe.
+        `priority` is its kind's own unless something else is said. Raises the TwinlineError that refused it,
+        OrderConflict when its id was used for another order, and Unavailable when Temporal does not answer. Placing it
+        again is always safe.
         """
-        handle = await self._start(order)
+        handle = await self._start(order, priority or priority_of(order))
         status = await self._awaited(handle, patience)
         fingerprint = await self._placed(handle, order) if status is None else status.fingerprint
         if fingerprint != order.fingerprint():
@@ -191,6 +202,30 @@ class Twinline:
         except RPCError as error:
             raise _unavailable(error) from None
 
+    async def run_bulk(self, bulk: BulkStart, *, caller: str, run: str, summary: str) -> None:
+        """See that somebody works on a run that the ledger has; it may be going on, or over, already.
+
+        Raises Unavailable.
+        """
+        try:
+            await self._client.start_workflow(
+                NameOf.BULK,
+                bulk,
+                id=bulk_workflow_id(caller, run),
+                task_queue=ORDERS_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                # The ledger knows what is done already.
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                # One that was about to end looks again.
+                start_signal=NameOf.SIGNAL_BULK,
+                static_summary=summary,
+                static_details=f"`twinline bulk show {run} --caller {caller}` tells more.",
+                search_attributes=TypedSearchAttributes([SearchAttributePair(CALLER, caller)]),
+                priority=bulk_priority(caller),
+            )
+        except RPCError as error:
+            raise _unavailable(error) from None
+
     async def waits_for(self, workflow_id: str) -> tuple[PendingStep, ...]:
         """What a running workflow's activities wait for, by their ids; nothing when Temporal does not know it."""
         try:
@@ -282,7 +317,7 @@ class Twinline:
         status = await self.progress(workflow_id)
         return status.receipt.halves if status is not None and status.done and status.receipt is not None else None
 
-    async def _start(self, order: Order) -> _Handle:
+    async def _start(self, order: Order, priority: Priority) -> _Handle:
         workflow_id = order_workflow_id(order)
         kind = order_kind(order)
         try:
@@ -296,7 +331,7 @@ class Twinline:
                 id_reuse_policy=_reuse_policy(kind),
                 static_summary=summary_of(order),
                 static_details=details_of(order),
-                priority=priority_of(order),
+                priority=priority,
             )
         except WorkflowAlreadyStartedError:
             return self._client.get_workflow_handle(workflow_id, result_type=OrderStatus)

@@ -11,6 +11,7 @@ from twinline.problems import quoted
 
 _RULES: Final = {
     "caller": "1 to 32 of a-z, 0-9, dot, hyphen and underscore, beginning with a letter or digit",
+    "run": "1 to 48 letters, digits and . _ : -, beginning with a letter or digit (no address)",
     "order": "1 to 64 letters, digits and . _ : -, beginning with a letter or digit (no address)",
     "case": "1 to 64 letters, digits and . _ : -, beginning with a letter or digit (no address)",
     "email": "one mail address of at most 254 characters, without blanks and line breaks",

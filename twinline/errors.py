@@ -193,6 +193,24 @@ class TokenOver(TwinlineError):
     """The API token was revoked or has expired, so it can't be replaced."""
 
 
+class UnreadableFile(TwinlineError):
+    """A file of rows can't be read as one: its form, not what its rows ask for."""
+
+    category = Category.USAGE
+
+
+class InvalidRows(TwinlineError):
+    """Rows of a bulk run can't be carried out, and nobody said to leave them out; nothing was begun."""
+
+    category = Category.USAGE
+
+
+class UnknownBulk(TwinlineError):
+    """No bulk run of this caller has that id."""
+
+    category = Category.NOT_FOUND
+
+
 class Unavailable(TwinlineError):
     """Something that twinline needs (Temporal, the ledger) does not answer now."""
 

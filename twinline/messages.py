@@ -814,11 +814,13 @@ class NameOf:
     BLOCK_END = "BlockEnd"
     RECONCILE = "Reconcile"
     ERASE = "Erase"
+    BULK = "Bulk"
 
     UPDATE_RETRY = "retry_now"
     UPDATE_ABANDON = "abandon_half"
     SIGNAL_CANCEL = "cancel_order"
     SIGNAL_END_MOVED = "end_moved"
+    SIGNAL_BULK = "look_again"
 
     RECORD_TRIAL = "record_trial"
     RECORD_PURCHASE = "record_purchase"
@@ -846,3 +848,5 @@ class NameOf:
     PROVE_EMPTY = "prove_empty"
     FORGET_HISTORIES = "forget_histories"
     ERASE_LINE = "erase_line"
+    PLACE_ITEMS = "place_items"
+    STOP_BULK = "stop_bulk"

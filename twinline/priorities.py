@@ -16,7 +16,7 @@ _ORDINARY: Final = 3
 _BULK: Final = 5
 
 BULK: Final = Priority(priority_key=_BULK)
-"""Of what nobody waits for: Reconcile, reminders, and forgetting."""
+"""Of what nobody waits for: Reconcile, reminders, and forgetting; bulk runs have the same, see `bulk_priority`."""
 
 _OF_KIND: Final = {
     # Abuse goes on until a block is proven, and a customer who was let in again waits at the receiver.
@@ -32,3 +32,8 @@ _OF_KIND: Final = {
 def priority_of(order: Order) -> Priority:
     """How urgent an order is, and whose turn it takes."""
     return Priority(priority_key=_OF_KIND.get(order_kind(order), _ORDINARY), fairness_key=order.caller)
+
+
+def bulk_priority(caller: str) -> Priority:
+    """How urgent a bulk run and the orders of its items are, whatever they ask for; callers take turns here too."""
+    return Priority(priority_key=_BULK, fairness_key=caller)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from twinline.bulk import BulkCounts, NewBulk, case_of
 from twinline.messages import (
     BlockOrder,
     CancelOrder,
@@ -53,6 +54,20 @@ def details_of(order: Order) -> str:
         f"Order **{own_id}** of caller **{order.caller}**.\n\n"
         f"`twinline order show {own_id}{kind}{caller}` tells more, in words."
     )
+
+
+def bulk_summary(new: NewBulk, items: int) -> str:
+    """What a bulk run asks for, in one short line."""
+    lines = "1 line" if items == 1 else f"{items} lines"
+    until = "" if new.job.until is None else f" until {moment(new.job.until)}"
+    return f"block {lines}{until}, case {case_of(new)}"
+
+
+def counts_in_words(counts: BulkCounts) -> str:
+    """How the items of a bulk run stand, without what there is none of."""
+    names = ("waiting", "going", "stuck", "done", "refused", "cancelled")
+    found = [f"{count} {name}" for name in names if (count := getattr(counts, name))]
+    return f"{', '.join(found) or 'none'} of {counts.items}"
 
 
 def moment(when: datetime) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from starter.cli import codec, drift, erase, hosts, keys, orders, root, shown, tokens, web, world
+from starter.cli import bulk, codec, drift, erase, hosts, keys, orders, root, shown, tokens, web, world
 from starter.cli.render import Exit
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ orders.register(app)
 shown.register(app)
 hosts.register(app)
 drift.register(app)
+bulk.register(app)
 keys.register(app)
 codec.register(app)
 erase.register(app)

@@ -9,6 +9,7 @@ from twinline.errors import InvalidOrder
 
 _NAMES: Final = {
     "caller": "--caller",
+    "run": "--run",
     "order": "--order",
     "case": "--case",
     "email": "EMAIL",

@@ -141,7 +141,7 @@ def block(
     Example: twinline block k7mq3xw9ab --case A-17 --reason "The line was shared." --until 2031-05-06T12:00+02:00
     """
     _place(
-        lambda: BlockOrder(caller=caller, case=case, line=line, reason=reason, owner=owner, until=_moment(until)),
+        lambda: BlockOrder(caller=caller, case=case, line=line, reason=reason, owner=owner, until=moment_option(until)),
         timeout=timeout,
         no_wait=no_wait,
         as_json=as_json,
@@ -243,7 +243,8 @@ def _place(build: Callable[[], Order], *, timeout: float | None, no_wait: bool, 
     perform(place(build, Waiting(timeout, no_wait), as_json=as_json), as_json=as_json, stopped=STOPPED)
 
 
-def _moment(text: str | None) -> datetime | None:
+def moment_option(text: str | None) -> datetime | None:
+    """The moment that --until names; raises InvalidOrder."""
     if text is None:
         return None
     try:

@@ -21,8 +21,8 @@ ASKING = {
     "token revoke": ("token", "revoke", "0" * 16),
 }
 """Commands that no other command takes back, each with words that are fine."""
-ASKING_SOMETIMES = {"drift repair"}
-"""Only when somebody would lose access."""
+ASKING_SOMETIMES = {"drift repair", "bulk block"}
+"""Only when somebody would lose access, or when a run would begin that changes lines."""
 
 
 @pytest.mark.parametrize("leaf", leaves(), ids=str)

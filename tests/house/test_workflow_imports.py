@@ -33,7 +33,13 @@ HARMLESS = {
 }
 """What a workflow module may import by itself, by the first part of its name."""
 OF_THE_SDK = {"temporalio", "temporalio.common", "temporalio.exceptions"}
-PASSED_THROUGH = {"twinline.messages", "twinline.priorities", "twinline.search_attributes", "twinline.summaries"}
+PASSED_THROUGH = {
+    "twinline.bulk",
+    "twinline.messages",
+    "twinline.priorities",
+    "twinline.search_attributes",
+    "twinline.summaries",
+}
 OTHER_CLOCKS = {"now", "utcnow", "today", "time", "monotonic", "run_in_executor", "to_thread", "uuid4"}
 """Names that only `workflow` and `datetime` values may be asked for, such as workflow.now()."""
 

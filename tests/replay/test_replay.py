@@ -31,6 +31,7 @@ UNSEEN: Final = {
     'block_end.py:progress: raise ApplicationError("this block has no end of its own", type="NothingToRetry")',
     "block_end.py:progress: return BlockEndStatus("
     "case=self._order.case, until=self._order.until, lifted_by=self._lifted_by)",
+    "bulk.py:progress: return self._counts",
     "driver.py:_may_abandon: halves = {half.ref.host: half for half in self._driven().all}",
     "driver.py:_may_abandon: if asked.host not in halves:",
     "driver.py:_may_abandon: if halves[asked.host].proven:",

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlmodel import col, delete, select
+from sqlmodel import col, delete, or_, select, update
 
+from twinline.bulk import ItemState
 from twinline.errors import LineErased, LineServed, OrdersRunning, UnknownLine
 from twinline.ledger import models
 from twinline.ledger.halves import BatchHalf, held_half
@@ -132,6 +133,7 @@ async def erase_line(tx: WriteTx, task: EraseTask, *, now: datetime) -> None:
     for block in rows.blocks:
         block.reason = ""
     await tx.session.exec(delete(models.Mail).where(col(models.Mail.line_id) == line.id))
+    await _erase_bulk_items(tx, line)
     before = rows.snapshot()
     await tx.session.exec(delete(models.Half).where(col(models.Half.line_id) == line.id))
     rows.halves.clear()
@@ -142,9 +144,24 @@ async def erase_line(tx: WriteTx, task: EraseTask, *, now: datetime) -> None:
     _note(tx, rows, task, now=now, what="line.erased", before=before)
 
 
+async def _erase_bulk_items(tx: WriteTx, line: models.Line) -> None:
+    """Keep that there were such items; one that still waits must not bring back what is forgotten."""
+    item = models.BulkItem
+    theirs = or_(col(item.line_id) == line.id, col(item.person_hash) == line.person_hash)
+    waiting = update(item).where(theirs, col(item.state).in_((ItemState.WAITING, ItemState.CANCELLED)))
+    await tx.session.exec(waiting.values(state=ItemState.REFUSED, error=LineErased.__name__))
+    forgotten = {"body_sealed": _NOTHING, "message": "", "hint": "", "person_hash": None, "retryable": False}
+    await tx.session.exec(update(item).where(theirs).values(**forgotten))
+
+
 def tombstone_name(line_id: str) -> str:
     """What stands where an erased line's username stood; no order can name it."""
     return f"~{line_id}"
+
+
+def is_tombstone(name: str) -> bool:
+    """Whether this is what stands where an erased line's username stood."""
+    return name.startswith("~")
 
 
 async def _ready(tx: ReadTx, rows: LineRows) -> None:

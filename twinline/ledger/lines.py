@@ -135,10 +135,15 @@ async def line_by_username(tx: ReadTx, username: str) -> LineRows:
     if line is None and (erased := await erased_line(tx, username)) is not None:
         raise LineErased(line_id=erased)
     if line is None:
-        raise UnknownLine(
-            f"there is no line {bounded(username)}", hint="Check the spelling; `twinline line list` shows all lines."
-        )
+        raise unknown_line(username)
     return (await lines_with_rows(tx, [line]))[0]
+
+
+def unknown_line(username: str) -> UnknownLine:
+    """That no line has this name."""
+    return UnknownLine(
+        f"there is no line {bounded(username)}", hint="Check the spelling; `twinline line list` shows all lines."
+    )
 
 
 def name_hash(keys: KeyRing, username: str) -> str:

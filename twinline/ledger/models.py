@@ -10,6 +10,7 @@ from sqlalchemy import Index, MetaData, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
+from twinline.bulk import BulkKind, ItemState
 from twinline.ledger.rules import LineState
 from twinline.ledger.types import Named, UtcDateTime
 from twinline.messages import BlockOwner, HalfState, MailKind, MailState, OrderKind, Plan, Protocol
@@ -252,6 +253,52 @@ class ApiToken(Row, table=True):
     last_used_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     replaces: str | None = Field(default=None, max_length=16)
+
+
+class Bulk(Row, table=True):
+    """A bulk run that was taken."""
+
+    __table_args__ = (Index(None, "created_at", "id"),)
+
+    id: str = Field(primary_key=True, max_length=16)
+    identity: str = Field(max_length=255, unique=True)
+    kind: BulkKind = Field(sa_type=Named(BulkKind))
+    caller: str = Field(max_length=32)
+    run: str = Field(max_length=48)
+    fingerprint: bytes
+    """Keyed, as an order's: of what was asked for and of every row."""
+    job: str = Field(sa_type=Text)
+    """What is asked for beside the rows, as JSON; nothing of it is about a person."""
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    settled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """Since when no item waits to be ordered."""
+    cancelled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    cancelled_by: str | None = Field(default=None, max_length=32)
+
+
+class BulkItem(Row, table=True):
+    """One row of a bulk run. What it asks for is sealed; how its order stands is found by `identity`."""
+
+    __tablename__ = "bulk_item"  # pyright: ignore[reportAssignmentType] - SQLModel's own way to name a table
+    __table_args__ = (UniqueConstraint("bulk_id", "number"),)
+
+    id: str = Field(primary_key=True, max_length=16)
+    bulk_id: str = Field(max_length=16, foreign_key="bulk.id")
+    number: int
+    row: int
+    """Where the file had it."""
+    identity: str | None = Field(default=None, max_length=255)
+    """That of its order."""
+    line_id: str | None = Field(default=None, max_length=16, foreign_key="line.id", index=True)
+    person_hash: bytes | None = Field(default=None, index=True)
+    """Whose address it holds, so that an erasure finds it."""
+    body_sealed: bytes
+    state: ItemState = Field(default=ItemState.WAITING, sa_type=Named(ItemState))
+    error: str | None = Field(default=None, max_length=64)
+    message: str = Field(default="", sa_type=Text)
+    hint: str = Field(default="", sa_type=Text)
+    retryable: bool = False
+    note: str = Field(default="", sa_type=Text)
 
 
 class Fence(Row, table=True):

@@ -23,6 +23,7 @@ from twinline.ledger.types import utc
 from twinline.messages import (
     TRIAL_LENGTH,
     BlockOrder,
+    BlockOwner,
     CloseOrder,
     MoveOrder,
     OrderOutcome,
@@ -101,13 +102,10 @@ async def record_block(tx: WriteTx, order: BlockOrder, *, now: datetime, workflo
     if (repeated := await repeated_order(tx, filing)) is not None:
         await _refuse_if_lifted(tx, order, repeated)
         return repeated
-    if order.until is not None and order.until <= filing.now:
-        raise InvalidOrder(
-            "the block's `until` has passed", hint="Give a moment that is still to come, or leave it out."
-        )
+    refuse_past(order.until, now=filing.now)
     rows = await _open_line(tx, order.line)
     before = rows.snapshot()
-    block = _active(rows, order)
+    block = active_block(rows, order.owner, order.case)
     if block is not None:
         return await file_order(tx, filing, rows, block=block, before=before, what="block.joined")
     block = models.Block(
@@ -135,7 +133,7 @@ async def record_unblock(tx: WriteTx, order: UnblockOrder, *, now: datetime, wor
         return repeated
     rows = await _open_line(tx, order.line)
     before = rows.snapshot()
-    block = _active(rows, order)
+    block = active_block(rows, order.owner, order.case)
     if block is None:
         raise UnknownBlock(
             f'no active {order.owner} block for case "{order.case}" stands on line "{order.line}"',
@@ -231,10 +229,7 @@ async def _new_line(tx: WriteTx, filing: Filing, *, email: str, region: str, per
 
 async def _open_line(tx: WriteTx, username: str) -> LineRows:
     rows = await line_by_username(tx, username)
-    if rows.line.closed_at is not None:
-        raise LineClosed(
-            f'line "{username}" was closed for good', hint="Order a purchase with an address and a region instead."
-        )
+    refuse_closed(rows)
     return rows
 
 
@@ -270,14 +265,38 @@ def _give(tx: WriteTx, filing: Filing, rows: LineRows, *, plan: Plan, ends_at: d
 
 
 async def _refuse_if_lifted(tx: WriteTx, order: BlockOrder, repeated: Recorded) -> None:
-    rows = await line_by_id(tx, repeated.line_id)
-    if _active(rows, order) is None:
+    refuse_lifted(await line_by_id(tx, repeated.line_id), order.owner, order.case)
+
+
+# --- rules that an order is taken by, and by which is told beforehand what would become of it --------
+
+
+def refuse_closed(rows: LineRows) -> None:
+    """Raises LineClosed for a line that takes no orders any more."""
+    if rows.line.closed_at is not None:
+        raise LineClosed(
+            f'line "{rows.line.username}" was closed for good',
+            hint="Order a purchase with an address and a region instead.",
+        )
+
+
+def refuse_past(until: datetime | None, *, now: datetime) -> None:
+    """Raises InvalidOrder for a block that would be over already."""
+    if until is not None and until <= utc(now):
+        raise InvalidOrder(
+            "the block's `until` has passed", hint="Give a moment that is still to come, or leave it out."
+        )
+
+
+def refuse_lifted(rows: LineRows, owner: BlockOwner, case: str) -> None:
+    """Raises OrderConflict when a block that was ordered before does not stand any more."""
+    if active_block(rows, owner, case) is None:
         raise OrderConflict(
-            f'the {order.owner} block of case "{order.case}" was lifted before; the line is not blocked by it now',
+            f'the {owner} block of case "{case}" was lifted before; the line is not blocked by it now',
             hint="Block again with a new case id.",
         )
 
 
-def _active(rows: LineRows, order: BlockOrder | UnblockOrder) -> models.Block | None:
-    wanted = (order.owner, order.case)
-    return next((block for block in rows.active_blocks if (block.owner, block.case) == wanted), None)
+def active_block(rows: LineRows, owner: BlockOwner, case: str) -> models.Block | None:
+    """The active block of that owner for that case."""
+    return next((block for block in rows.active_blocks if (block.owner, block.case) == (owner, case)), None)

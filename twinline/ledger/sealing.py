@@ -15,7 +15,7 @@ from twinline.ledger.tx import WriteTx
 _AT_A_TIME = 200
 """Rows of one transaction: orders must not wait long for their turn."""
 
-SealedRow = TypeVar("SealedRow", models.Line, models.Mail)
+SealedRow = TypeVar("SealedRow", models.Line, models.Mail, models.BulkItem)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,8 @@ async def sealed_with(ledger: Ledger, key_id: str) -> int:
     """How many secrets of the ledger this key has sealed; raises KeyRingError (a value is none), Unavailable."""
     count = 0
     async with ledger.read() as tx:
-        line, mail = models.Line, models.Mail
-        for column in (line.password_sealed, line.email_sealed, mail.body_sealed):
+        line, mail, item = models.Line, models.Mail, models.BulkItem
+        for column in (line.password_sealed, line.email_sealed, mail.body_sealed, item.body_sealed):
             count += sum(key_of(sealed) == key_id for sealed in await tx.session.exec(select(column)) if sealed)
     return count
 
@@ -45,7 +45,8 @@ async def reseal(ledger: Ledger) -> Resealed:
     Raises KeyRingError (a value needs a key that the ring lacks), Unavailable.
     """
     lines = await _reseal_table(ledger, models.Line, "line", ("password", "email"))
-    return lines + await _reseal_table(ledger, models.Mail, "mail", ("body",))
+    mails = await _reseal_table(ledger, models.Mail, "mail", ("body",))
+    return lines + mails + await _reseal_table(ledger, models.BulkItem, "bulk_item", ("body",))
 
 
 async def _reseal_table(ledger: Ledger, table: type[SealedRow], name: str, columns: Sequence[str]) -> Resealed:
@@ -61,7 +62,7 @@ async def _reseal_table(ledger: Ledger, table: type[SealedRow], name: str, colum
         done, last = done + Resealed(rows=len(rows), changed=changed), rows[-1].id
 
 
-def _reseal_row(tx: WriteTx, row: models.Line | models.Mail, table: str, columns: Sequence[str]) -> bool:
+def _reseal_row(tx: WriteTx, row: SealedRow, table: str, columns: Sequence[str]) -> bool:
     # What was erased is empty: there is nothing to seal.
     sealed_columns = {column: sealed for column in columns if (sealed := getattr(row, f"{column}_sealed"))}
     old = {column: sealed for column, sealed in sealed_columns.items() if key_of(sealed) != tx.keys.primary}

@@ -1,0 +1,114 @@
+"""Bulk runs on the command line: looked at before, begun once, watched, stopped and resumed."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+NUMBERS = itertools.count(1)
+
+
+async def opened(cli: Cli, count: int) -> list[str]:
+    """New lines that are served; their names."""
+    names: list[str] = []
+    for _ in range(count):
+        number = next(NUMBERS)
+        words = ("purchase", f"bulk{number}@example.com", "--region", "eu", "--days", "30", "--order", f"bulk-{number}")
+        said = await cli(*words, "--json")
+        assert said.code == 0, said.out
+        names.append(said.json["username"])
+    return names
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "lines.txt"
+
+
+async def test_a_dry_run_shows_each_change_and_changes_nothing_and_the_run_does_it(cli: Cli, file: Path) -> None:
+    names = await opened(cli, 2)
+    file.write_text("\n".join(names))
+    words = ("bulk", "block", "--file", str(file), "--run", "leak-1", "--reason", "Shared")
+
+    looked = await cli(*words, "--dry-run", "--json")
+    assert (looked.code, [change["after"]["state"] for change in looked.json["changes"]]) == (0, ["blocked"] * 2)
+    in_words = await cli(*words, "--dry-run")
+    assert all(f"{name}" in in_words.out for name in names)
+    assert in_words.out.count("blocked (abuse/leak-1)") == 2
+    assert (await cli("bulk", "show", "leak-1")).code == 3
+
+    asked = await cli(*words)
+    assert (asked.code, asked.out, "add --yes" in asked.err) == (2, "", True)
+    done = await cli(*words, "--yes", "--json")
+
+    assert (done.code, done.json["bulk"]["counts"]["done"]) == (0, 2), done.out
+    assert [(item["line"], item["state"]) for item in done.json["items"]["items"]] == [(name, "done") for name in names]
+    for name in names:
+        line = (await cli("line", "show", name, "--json")).json
+        assert (line["state"], {half["state"] for half in line["halves"]}) == ("blocked", {"removed"})
+    again = await cli(*words, "--yes")
+    assert (again.code, "begun before" in again.err) == (0, True)
+    other = await cli(*words[:-1], "Otherwise", "--yes", "--json")
+    assert (other.code, other.json["type"]) == (4, "OrderConflict")
+
+
+async def test_rows_that_are_wrong_are_told_with_their_numbers_and_may_be_skipped(cli: Cli, file: Path) -> None:
+    (name,) = await opened(cli, 1)
+    file.write_text(f"line,reason,owner\nnobody22,Shared,abuse\n{name},Unpaid,payment\n{name},Unpaid,the bank\n")
+    words = ("bulk", "block", "--file", str(file), "--run", "mixed-1")
+
+    refused = await cli(*words, "--yes")
+    assert refused.code == 2
+    assert 'row 2: there is no line "nobody22"' in refused.err
+    assert "row 4: owner is" in refused.err
+    assert not (await cli("line", "show", name, "--json")).json["blocks"]
+
+    done = await cli(*words, "--yes", "--skip-invalid")
+    assert done.code == 5
+    assert "2 refused" in done.out
+    shown = (await cli("bulk", "show", "mixed-1", "--state", "refused", "--json")).json
+    assert [item["problem"]["type"] for item in shown["items"]["items"]] == ["UnknownLine", "InvalidOrder"]
+    assert (await cli("bulk", "list", "--json")).json["runs"][0]["run"] == "mixed-1"
+
+
+async def test_a_run_goes_on_without_who_began_it_and_can_be_stopped_and_resumed(cli: Cli, file: Path) -> None:
+    (name,) = await opened(cli, 1)
+    file.write_text(name)
+    begun = await cli(
+        *("bulk", "block", "--file", str(file), "--run", "alone-1", "--reason", "Shared", "--yes", "--no-wait")
+    )
+    assert begun.code in (0, 5)
+    followed = await cli("bulk", "show", "alone-1", "--follow")
+    assert (followed.code, "Everything is done." in followed.out) == (0, True)
+    stopped = await cli("bulk", "cancel", "alone-1", "--json")
+    assert (stopped.code, stopped.json["bulk"]["state"]) == (0, "over"), "what is over can't be stopped"
+    resumed = await cli("bulk", "resume", "alone-1", "--json")
+    assert (resumed.code, resumed.json["bulk"]["counts"]["done"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("block", "--file", "{file}", "--run", "x"), 2, "row 1 can't be carried out"),
+        (("block", "--file", "{file}.none", "--run", "x", "--reason", "r"), 2, "can't be read"),
+        (("block", "--file", "{file}", "--run", "not an id", "--reason", "r"), 2, "--run is"),
+        (("block", "--file", "{file}", "--run", "x", "--case", "a@b", "--reason", "r"), 2, "--case is not usable"),
+        (("block", "--file", "{file}", "--run", "x", "--until", "soon", "--reason", "r"), 2, "--until must be"),
+        (("block", "--file", "{file}", "--run", "x", "--until", "2001-01-01T00:00Z", "--reason", "r"), 2, "has passed"),
+        (("show", "nothing"), 3, 'no bulk run "nothing"'),
+        (("show", "nothing", "--state", "odd"), 2, "an item's state is one of"),
+        (("resume", "nothing"), 3, 'no bulk run "nothing"'),
+        (("cancel", "nothing"), 3, 'no bulk run "nothing"'),
+        (("list", "--cursor", "x"), 2, "the cursor is not one"),
+    ],
+)
+async def test_a_slip_is_told_and_changes_nothing(
+    cli: Cli, file: Path, line: str, words: tuple[str, ...], code: int, said: str
+) -> None:
+    file.write_text(line)
+    told = await cli("bulk", *(word.format(file=file) for word in words))
+    assert (told.code, said in told.err) == (code, True), told.err
+    assert "Traceback" not in told.err
+    assert not (await cli("bulk", "list", "--caller", "x", "--json")).json["runs"]

@@ -1,0 +1,228 @@
+"""Bulk runs: many orders that somebody asks for at once, under one id, and what becomes of each.
+
+What an item asks for stands sealed in the ledger and nowhere else: a run's workflow knows the run's id alone, so that
+no history grows with it, and an import's passwords are in no payload.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from twinline.messages import (
+    BlockOrder,
+    BlockOwner,
+    CallerName,
+    Message,
+    Order,
+    OrderId,
+    Plan,
+    Reason,
+    Refusal,
+    Username,
+)
+
+MOST_ITEMS: Final = 10_000
+"""Of one run: about an hour's work for two hosts, and a list that a person can still look through."""
+
+# The order of an item has the run's id, a colon and the item's number.
+RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,47}$")]
+
+
+class BulkKind(StrEnum):
+    """What a run asks for, of each of its lines."""
+
+    BLOCK = "block"
+
+
+class ItemState(StrEnum):
+    """How far an item is, as the ledger keeps it; how its order stands is asked of the order."""
+
+    WAITING = "waiting"
+    PLACED = "placed"
+    REFUSED = "refused"
+    CANCELLED = "cancelled"
+
+
+Standing = Literal["waiting", "going", "stuck", "done", "refused", "cancelled"]
+"""How far an item is, with its order: `going` until every half is proven, `stuck` while a person has to look at one."""
+
+
+class BulkBlock(Message):
+    """Block lines, each with the reason and owner of its row."""
+
+    kind: Literal[BulkKind.BLOCK] = BulkKind.BLOCK
+    case: OrderId | None = None
+    """The caller's own id of the case; that of the run if there is none."""
+    until: AwareDatetime | None = None
+
+
+Job = Annotated[BulkBlock, Field(discriminator=None)]
+"""What a run asks for, beside its rows."""
+
+
+class BlockItem(Message):
+    """One line to block."""
+
+    line: Username
+    reason: Reason
+    owner: BlockOwner = BlockOwner.ABUSE
+
+
+Item = BlockItem
+
+
+class NewBulk(Message):
+    """A run on its way into the ledger; the same id with the same contents is the same run."""
+
+    caller: CallerName = "cli"
+    run: RunId
+    job: Job
+
+
+def bulk_workflow_id(caller: str, run: str) -> str:
+    """The workflow id of a run."""
+    return f"bulk/{caller}/{run}"
+
+
+def case_of(new: NewBulk) -> str:
+    """The case of a run of blocks."""
+    return new.job.case or new.run
+
+
+def item_order(new: NewBulk, item: Item) -> Order:
+    """The ordinary order that carries an item out; the same whenever it is asked for."""
+    return BlockOrder(
+        caller=new.caller,
+        case=case_of(new),
+        line=item.line,
+        reason=item.reason,
+        owner=item.owner,
+        until=new.job.until,
+    )
+
+
+# --- what is told of a run --------------------------------------------------------------------------
+
+
+class LineGlimpse(Message):
+    """What counts of a line before and after an item."""
+
+    state: Literal["present", "blocked", "absent"]
+    plan: Plan
+    ends_at: AwareDatetime
+    blocks: tuple[str, ...]
+    """Owner and case of each active block."""
+
+
+class BulkChange(Message):
+    """What an item would change; `row` is where its file has it."""
+
+    row: int
+    line: str
+    before: LineGlimpse
+    after: LineGlimpse
+    note: str = ""
+
+
+class RowProblem(Message):
+    """Why a row can't be carried out."""
+
+    row: int
+    type: str
+    message: str
+    hint: str
+
+
+class BulkPlan(Message):
+    """What a run would do; nothing was changed."""
+
+    run: RunId
+    kind: BulkKind
+    known: bool
+    """Whether this very run was taken before: then it is looked at, and not begun again."""
+    changes: tuple[BulkChange, ...]
+    problems: tuple[RowProblem, ...]
+
+
+class BulkCounts(Message):
+    """How many items of a run stand how."""
+
+    items: int = 0
+    waiting: int = 0
+    going: int = 0
+    stuck: int = 0
+    done: int = 0
+    refused: int = 0
+    cancelled: int = 0
+
+    @property
+    def placed(self) -> int:
+        """Those that were ordered or refused: the run itself has nothing more to do for them."""
+        return self.items - self.waiting
+
+    @property
+    def open(self) -> int:
+        """Those of which something is still to come."""
+        return self.waiting + self.going + self.stuck
+
+
+class BulkView(Message):
+    """A run; `running` until every item was ordered, which orders may outlast."""
+
+    run: str
+    caller: str
+    kind: BulkKind
+    job: Job
+    state: Literal["running", "over", "cancelled"]
+    counts: BulkCounts
+    created_at: datetime
+    settled_at: datetime | None
+    cancelled_at: datetime | None
+    cancelled_by: str | None
+    workflow_id: str
+
+
+class BulkPage(Message):
+    """Runs, the newest first; `cursor` leads to the next page, None on the last."""
+
+    runs: tuple[BulkView, ...]
+    cursor: str | None
+
+
+class ItemView(Message):
+    """What became of one item; `line` is empty once it was erased."""
+
+    number: int
+    row: int
+    line: str
+    state: Standing
+    order: str | None
+    """The workflow id of its order, if there is one."""
+    problem: Refusal | None = None
+    note: str = ""
+
+
+class ItemPage(Message):
+    """Items by number; `cursor` leads to the next page, None on the last."""
+
+    items: tuple[ItemView, ...]
+    cursor: str | None
+
+
+# --- what a run's workflow and activities tell each other -------------------------------------------
+
+
+class BulkStart(Message):
+    """Which run; nothing else of it leaves the ledger."""
+
+    bulk_id: str
+
+
+class StopBulk(Message):
+    """Somebody stops a run."""
+
+    bulk_id: str
+    actor: str
+    at: AwareDatetime
