@@ -10,8 +10,6 @@ from typing import Final, TypeVar
 AT_MOST: Final = 50
 LONGEST: Final = 64
 """Characters of what lines and orders may be called."""
-PATIENCE: Final = 2.0
-"""Seconds; who presses Tab rather types on than waits longer."""
 _T = TypeVar("_T")
 
 
@@ -63,7 +61,7 @@ def _known(work: Coroutine[object, object, Iterable[str]]) -> Iterable[str]:
     from twinline.errors import TwinlineError
 
     try:
-        return asyncio.run(asyncio.wait_for(work, PATIENCE))
+        return asyncio.run(work)
     except (TwinlineError, TimeoutError):
         return ()
 

@@ -4,18 +4,19 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
-from temporalio.client import Client
 
-from twinline.connect import connect_temporal
 from twinline.errors import Misconfigured
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger
 from twinline.ledger.schema import require_current
 from twinline.settings import Settings
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
 
 CONNECT_PATIENCE: Final = 5.0
 """Seconds that a command waits for Temporal; a person who waits longer had better be told."""
@@ -50,8 +51,11 @@ class Context:
         finally:
             await ledger.close()
 
-    async def temporal(self, *, patience: float = CONNECT_PATIENCE) -> Client:
+    async def temporal(self, *, patience: float = CONNECT_PATIENCE) -> "Client":
         """A client with our sealed payloads; raises Misconfigured, Unavailable after `patience` seconds."""
+        # Temporal's SDK is half of what a command loads, and many never ask it.
+        from twinline.connect import connect_temporal
+
         return await connect_temporal(keys=self.keys, patience=patience)
 
 

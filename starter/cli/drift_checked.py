@@ -15,6 +15,7 @@ from starter.cli.context import Context
 from starter.cli.explain import meaning
 from starter.cli.render import Exit, cells, out, plain_table, say, show_json
 from starter.cli.running import confirm
+from starter.cli.watching import shown_while
 from twinline.errors import Unavailable
 from twinline.hosts.drift import MEANINGS, Drift, Expected, LineDrift, Side, compare
 from twinline.hosts.errors import HostError
@@ -84,7 +85,8 @@ async def repair_drift(names: Sequence[str], *, accept_loss: bool, yes: bool, pa
         await _ask_first(context, hosts, accept_loss=accept_loss, as_json=as_json)
     client = await context.temporal()
     tasks = [ReconcileTask(host=host.name, asked=True, accept_loss=accept_loss) for host in hosts]
-    done = await asyncio.gather(*(_reconcile(client, task, patience) for task in tasks))
+    async with shown_while(f"bringing {', '.join(host.name for host in hosts)} in step", quiet=as_json):
+        done = await asyncio.gather(*(_reconcile(client, task, patience) for task in tasks))
     if as_json:
         show_json(done)
     else:

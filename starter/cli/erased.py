@@ -10,6 +10,7 @@ from starter.cli.context import CONNECT_PATIENCE, Context
 from starter.cli.explain import meaning
 from starter.cli.placing import Waiting
 from starter.cli.render import Exit, out, show_json
+from starter.cli.watching import shown_while
 from starter.client import Twinline
 from twinline.errors import InvalidOrder
 from twinline.ledger import Ledger
@@ -58,7 +59,8 @@ async def erase(who: str, waiting: Waiting, *, caller: str, as_json: bool) -> in
     done = [_done(line.line_id, ()) for line in found if line.erased]
     if todo:
         twinline = Twinline(await context.temporal(patience=CONNECT_PATIENCE))
-        done += await asyncio.gather(*(_erase(twinline, line.line_id, caller, patience) for line in todo))
+        async with shown_while("waiting until each host is seen to hold nothing of it", quiet=as_json):
+            done += await asyncio.gather(*(_erase(twinline, line.line_id, caller, patience) for line in todo))
     _show(done, again=not todo, as_json=as_json)
     return Exit.DONE if all(one.done for one in done) else Exit.GOING_ON
 

@@ -1,9 +1,14 @@
 """Looks up what `completing` offers."""
 
+import asyncio
 from collections.abc import Iterable
+from typing import Final
 
 from twinline.inventory import Inventory, load_inventory
 from twinline.settings import Settings
+
+PATIENCE: Final = 3.0
+"""Seconds that the ledger gets; who presses Tab rather types on than waits longer."""
 
 
 async def names_of_hosts() -> Iterable[str]:
@@ -26,7 +31,7 @@ async def usernames(beginning: str, limit: int) -> Iterable[str]:
     from starter.cli.context import Context
     from twinline.ledger.queries import usernames_like
 
-    async with Context.load().ledger() as ledger, ledger.read() as tx:
+    async with asyncio.timeout(PATIENCE), Context.load().ledger() as ledger, ledger.read() as tx:
         return await usernames_like(tx, beginning, limit=limit)
 
 
@@ -35,7 +40,7 @@ async def order_ids(beginning: str, limit: int, *, settled: bool | None = None) 
     from starter.cli.context import Context
     from twinline.ledger.queries import order_ids_like
 
-    async with Context.load().ledger() as ledger, ledger.read() as tx:
+    async with asyncio.timeout(PATIENCE), Context.load().ledger() as ledger, ledger.read() as tx:
         return await order_ids_like(tx, beginning, caller="cli", settled=settled, limit=limit)
 
 

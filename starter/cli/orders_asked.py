@@ -13,9 +13,10 @@ from starter.cli.context import CONNECT_PATIENCE, Context
 from starter.cli.invalid import lasting_option
 from starter.cli.orders_shown import OrderName, show_order
 from starter.cli.orders_stuck import workflows_of
-from starter.cli.placing import Waiting, show_status
+from starter.cli.placing import WAITING, Waiting, show_status
 from starter.cli.receipts import PROVEN, needs_a_person
 from starter.cli.render import Exit, cells, out, plain_table, say, show_json
+from starter.cli.watching import shown_while, watched
 from starter.client import Twinline
 from twinline.errors import InvalidOrder, NothingToRetry, TwinlineError, Unavailable
 from twinline.ledger import Ledger
@@ -24,6 +25,7 @@ from twinline.ledger.queries import line_view, order_view
 from twinline.ledger.stuck import stuck_halves, waiting_workflows
 from twinline.messages import AbandonHalf, HalfReceipt, Message, RetryNow
 
+TRYING: Final = "trying what waits"
 AT_ONCE: Final = 16
 """Requests under way at the same time; a namespace allows a limited number of them."""
 
@@ -77,9 +79,11 @@ async def retry(chosen: Chosen, waiting: Waiting, *, actor: str, as_json: bool) 
             halves: Sequence[HalfReceipt] | None = None
             # An order whose halves are all proven may still wait for the mail server.
             with contextlib.suppress(NothingToRetry):
-                halves = await twinline.retry_now(workflow_id, actor=actor, patience=patience)
+                asking = twinline.retry_now(workflow_id, actor=actor, patience=patience)
+                halves = await watched(twinline, workflow_id, asking, sentence=TRYING, quiet=as_json)
             return await _show_after(twinline, workflow_id, halves, patience, as_json=as_json)
-        asked = await _ask_all(twinline, found.workflow_ids, actor=actor, patience=patience)
+        async with shown_while(f"trying {len(found.workflow_ids)} workflows", quiet=as_json):
+            asked = await _ask_all(twinline, found.workflow_ids, actor=actor, patience=patience)
         for line_id in found.alone:
             async with ledger.write() as tx:
                 await retry_halves(tx, line_id, actor=actor, now=datetime.now(UTC))
@@ -172,7 +176,8 @@ async def _show_after(
 ) -> int:
     """The order after it was asked: at once if it still waits for a person, or else when it is done."""
     stuck = halves is not None and any(needs_a_person(half) for half in halves)
-    status = await twinline.outcome(workflow_id, patience=timedelta(0) if stuck else patience)
+    outcome = twinline.outcome(workflow_id, patience=timedelta(0) if stuck else patience)
+    status = await watched(twinline, workflow_id, outcome, sentence=WAITING, quiet=as_json or stuck)
     if status is None:
         raise Unavailable(
             "it was asked, and no worker tells what came of it",

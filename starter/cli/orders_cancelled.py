@@ -8,10 +8,11 @@ from starter.cli.invalid import lasting_option
 from starter.cli.orders_shown import OrderName, running_in_temporal
 from starter.cli.placing import Waiting, show_status
 from starter.cli.render import Exit, say, show_json
+from starter.cli.watching import watched
 from starter.client import Twinline
 from twinline.errors import UnknownOrder
 from twinline.ledger.queries import order_view
-from twinline.messages import CancelOrder, Message, OrderKind, OrderStatus
+from twinline.messages import CancelOrder, Message, OrderKind, OrderStatus, order_workflow_id
 
 
 class Withdrawn(Message):
@@ -30,7 +31,12 @@ async def cancel(name: OrderName, waiting: Waiting, *, reason: str, actor: str, 
     patience = waiting.patience(context.settings.grace)
     client = await context.temporal(patience=CONNECT_PATIENCE)
     order = _order(name, await _kind_of(context, client, name), reason=reason, actor=actor)
-    return _show(order, await Twinline(client).place(order, patience=patience), as_json=as_json)
+    twinline = Twinline(client)
+    placed = twinline.place(order, patience=patience)
+    status = await watched(
+        twinline, order_workflow_id(order), placed, sentence="waiting until its hosts have followed", quiet=as_json
+    )
+    return _show(order, status, as_json=as_json)
 
 
 async def _kind_of(context: Context, client: Client, name: OrderName) -> OrderKind:

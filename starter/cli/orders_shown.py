@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from starter.cli.context import Context
 from starter.cli.invalid import invalid_order
-from starter.cli.placing import not_taken, show_status
+from starter.cli.placing import WAITING, Waiting, not_taken, show_status
 from starter.cli.render import Exit, cells, moment, out, plain_table, say, show_json, show_refusal
+from starter.cli.watching import watched
 from starter.client import Twinline
 from starter.from_ledger import receipt_from_ledger
 from twinline.errors import TwinlineError, UnknownOrder
@@ -74,6 +75,32 @@ async def show_order(name: OrderName, *, as_json: bool) -> int:
             await _tell_repairs(ledger, view.receipt)
             return code
         return await _show_open(context, ledger, view, as_json=as_json)
+
+
+async def watch_order(name: OrderName, waiting: Waiting, *, as_json: bool) -> int:
+    """Wait for the end of an order and show it; raises as `show_order` does, and what refused the order."""
+    context = Context.load()
+    patience = waiting.patience(context.settings.grace)
+    workflow_id = await _going_on(context, name)
+    if workflow_id is None:
+        return await show_order(name, as_json=as_json)
+    twinline = Twinline(await context.temporal())
+    outcome = twinline.outcome(workflow_id, patience=patience)
+    status = await watched(twinline, workflow_id, outcome, sentence=WAITING, quiet=as_json)
+    return await show_order(name, as_json=as_json) if status is None else show_status(status, as_json=as_json)
+
+
+async def _going_on(context: Context, name: OrderName) -> str | None:
+    """The workflow of an order that is not done; raises UnknownOrder, InvalidOrder (ambiguous)."""
+    try:
+        async with context.ledger() as ledger, ledger.read() as tx:
+            view = await order_view(tx, name.full_ref, caller=name.caller, kind=name.kind)
+    except UnknownOrder:
+        running = await running_in_temporal(Twinline(await context.temporal(patience=LOOK_PATIENCE)), name)
+        if not running:
+            raise
+        return running[0]
+    return view.workflow_id if view.receipt is None else None
 
 
 async def list_orders(

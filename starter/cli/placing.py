@@ -1,6 +1,5 @@
 """Places an order and tells what became of it within the time that the caller gives it."""
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,13 +11,15 @@ from starter.checks import check_address
 from starter.cli.context import CONNECT_PATIENCE, Context
 from starter.cli.invalid import invalid_order
 from starter.cli.receipts import exit_of, show_receipt
-from starter.cli.render import Exit, err, out, show_json, show_refusal
+from starter.cli.render import Exit, out, show_json, show_refusal
+from starter.cli.watching import watched
 from starter.client import Twinline
 from twinline.errors import InvalidOrder
-from twinline.messages import Order, OrderStatus, Refusal
+from twinline.messages import Order, OrderStatus, Refusal, order_workflow_id
 
 AT_ONCE: Final = 0.5
 """Seconds that `--no-wait` waits: refusals mostly come sooner, and are worth telling."""
+WAITING: Final = "waiting for the proof of both halves, and for the mail"
 AFTER_GRACE: Final = 5.0
 """Seconds beyond the grace, in which the mail that says who is ready gets handed over."""
 
@@ -48,8 +49,14 @@ async def place(build: Callable[[], Order], waiting: Waiting, *, as_json: bool) 
     patience = waiting.patience(context.settings.grace)
     # Who waits for half a second does not want to wait longer for a server that is down.
     client = await context.temporal(patience=min(CONNECT_PATIENCE, patience.total_seconds() + AT_ONCE))
-    with _patience_shown(waiting, as_json=as_json):
-        status = await Twinline(client).place(order, patience=patience)
+    twinline = Twinline(client)
+    status = await watched(
+        twinline,
+        order_workflow_id(order),
+        twinline.place(order, patience=patience),
+        sentence=WAITING,
+        quiet=as_json or waiting.no_wait,
+    )
     return show_status(status, as_json=as_json)
 
 
@@ -82,10 +89,3 @@ def _checked(build: Callable[[], Order]) -> Order:
         raise invalid_order(error) from None
     check_address(order)
     return order
-
-
-def _patience_shown(waiting: Waiting, *, as_json: bool) -> contextlib.AbstractContextManager[object]:
-    console = err()
-    if as_json or waiting.no_wait or not console.is_terminal:
-        return contextlib.nullcontext()
-    return console.status("waiting for the proof of both halves, and for the mail")

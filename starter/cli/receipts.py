@@ -107,6 +107,21 @@ def _leaving(half: HalfReceipt) -> str:
     return f"the line {'left' if half.state is HalfState.REMOVED else 'leaves'} this host"
 
 
+def standing_in_words(receipt: Receipt, *, now: datetime) -> str:
+    """How an order's halves and its mail stand, in a line."""
+    parts = [_half_in_words(half, now=now) for half in receipt.halves]
+    parts.append("no mail yet" if receipt.mail is None else f"mail {receipt.mail.state}")
+    return " · ".join(parts)
+
+
+def _half_in_words(half: HalfReceipt, *, now: datetime) -> str:
+    trouble = "" if half.last_error is None or half.state in PROVEN else f" ({half.last_error})"
+    again = ""
+    if trouble and half.next_attempt is not None:
+        again = f", again in {span((half.next_attempt - now).total_seconds())}"
+    return f"{half.host} {half.state}{trouble}{again}"
+
+
 def needs_a_person(half: HalfReceipt) -> bool:
     """Whether this half goes on only after a person has acted."""
     open_half = half.state not in (*PROVEN, HalfState.ABANDONED)

@@ -8,6 +8,7 @@ Names, reasons and lines of files come from outside. None of their control chara
 output for people goes through one console that replaces them, and JSON is written in ASCII.
 """
 
+import errno
 import os
 import re
 import signal
@@ -82,7 +83,7 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         """Let it be told by the exit code, as other programs do."""
-        raise BrokenPipeError
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def printable(text: str) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from starter.cli import completing, options
+from starter.cli.orders import STOPPED
 from starter.cli.running import confirm, perform
 from twinline.messages import OrderKind
 
@@ -12,6 +13,16 @@ Kind = Annotated[OrderKind | None, typer.Option("--kind", help="Only orders of t
 
 _ID_HELP = "Your own id of the order, or the case of a block."
 AnOrder = Annotated[str, typer.Argument(metavar="ID", help=_ID_HELP, autocompletion=completing.orders)]
+WhichOpen = Annotated[str, typer.Argument(metavar="ID", help=_ID_HELP, autocompletion=completing.open_orders)]
+OfBlock = Annotated[
+    str | None,
+    typer.Option(
+        "--line",
+        metavar="LINE",
+        help="The line of a block or unblock, if several have it.",
+        autocompletion=completing.lines,
+    ),
+]
 WhichOrder = Annotated[str | None, typer.Argument(metavar="ID", help=_ID_HELP, autocompletion=completing.open_orders)]
 OfLine = Annotated[
     str | None,
@@ -38,15 +49,7 @@ def show_order(
     order: AnOrder,
     *,
     kind: Kind = None,
-    line: Annotated[
-        str | None,
-        typer.Option(
-            "--line",
-            metavar="LINE",
-            help="The line of a block or unblock, if several have it.",
-            autocompletion=completing.lines,
-        ),
-    ] = None,
+    line: OfBlock = None,
     caller: options.Caller = "cli",
     as_json: options.AsJson = False,
 ) -> None:
@@ -58,6 +61,27 @@ def show_order(
 
     name = OrderName(ref=order, caller=caller, kind=kind, line=line)
     perform(show_order(name, as_json=as_json), as_json=as_json)
+
+
+@order_app.command("watch")
+def watch_order(
+    order: WhichOpen,
+    *,
+    kind: Kind = None,
+    line: OfBlock = None,
+    caller: options.Caller = "cli",
+    timeout: options.Timeout = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Wait until an order is done, and show meanwhile how its halves stand; then as `order show`.
+
+    Example: twinline order watch T-17 --timeout 600
+    """
+    from starter.cli.orders_shown import OrderName, watch_order
+    from starter.cli.placing import Waiting
+
+    name = OrderName(ref=order, caller=caller, kind=kind, line=line)
+    perform(watch_order(name, Waiting(timeout, no_wait=False), as_json=as_json), as_json=as_json, stopped=STOPPED)
 
 
 @order_app.command("list")
