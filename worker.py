@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -21,8 +20,10 @@ from activities.host_ledger import LedgerOfHosts
 from activities.ledger import LedgerActivities
 from activities.mail import MailActivities
 from activities.reconcile import ReconcileActivities, SweepActivities
+from activities.telling import Telling
 from starter.client import Twinline
-from twinline.connect import connect_temporal
+from twinline import logs
+from twinline.connect import connect_temporal, logging_runtime, page_link
 from twinline.errors import Misconfigured, TwinlineError
 from twinline.hosts.factory import writer_for
 from twinline.hosts.writer import HostWriter
@@ -113,6 +114,7 @@ def build_workers(
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_modules(*SHARED_STEPS)
         ),
+        interceptors=[Telling()],
         max_concurrent_workflow_tasks=workflow_tasks,
         max_heartbeat_throttle_interval=HEARTBEATS_AT_MOST,
         graceful_shutdown_timeout=graceful,
@@ -127,6 +129,7 @@ def build_workers(
                 *ReconcileActivities(writer, LedgerOfHosts(ledger), clock).all(),
                 *EmptyHostActivities(writer, LedgerOfHosts(ledger)).all(),
             ],
+            interceptors=[Telling()],
             max_concurrent_activities=SLOTS_PER_HOST,
             max_heartbeat_throttle_interval=HEARTBEATS_AT_MOST,
             graceful_shutdown_timeout=graceful,
@@ -141,7 +144,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     keys = KeyRing.load(settings.keys)
     inventory = load_inventory(settings.inventory)
     target = _smtp_target(settings)
-    client = await connect_temporal(keys=keys)
+    client = await connect_temporal(keys=keys, runtime=logging_runtime())
+    status_passwords = [host.status.password.get_secret_value() for host in inventory.hosts]
+    logs.set_up([*settings.secrets, *status_passwords], link=page_link(settings, client))
     await register_search_attributes(client)
     async with contextlib.AsyncExitStack() as stack:
         ledger = await Ledger.open(settings.database_url.get_secret_value(), keys=keys)
@@ -178,23 +183,23 @@ def _smtp_target(settings: Settings) -> SmtpTarget:
 
 async def run() -> int:
     """Serve until SIGTERM or SIGINT; the exit code says whether it could."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    style: logs.Style = "text"
     try:
+        style = logs.set_up()
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
         await serve(Settings.load(), stop)
     except TwinlineError as error:
-        sys.stderr.write(f"{error.message}\n  {error.hint}\n")
+        logs.give_up(error, style=style)
         return 6 if error.retryable else 2
     return 0
 
 
 def main() -> None:
     """Entry point of `python -m worker`; leaves without interpreter finalisation, which the SDK may abort."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     code = asyncio.run(run())
-    logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -94,7 +94,7 @@ class ReconcileActivities:
         if drift.lines:
             # How many, and of which kinds; a name is for results that are sealed.
             kinds = Counter(str(kind) for line in drift.lines for kind in line.kinds)
-            log.warning("%d lines drifted: host=%s kinds=%s", len(drift.lines), task.host, dict(kinds))
+            log.warning("%d lines drifted", len(drift.lines), extra={"host": task.host, "kinds": dict(kinds)})
         return HostReconciled(
             brought=sum(not isinstance(outcome, BaseException) for outcome in outcomes),
             behind=dict(errors),

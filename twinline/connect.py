@@ -1,19 +1,25 @@
 """Connects to Temporal as `temporalio.envconfig` says: `TEMPORAL_*` variables and profiles."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfigProfile
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
 from twinline.codec import data_converter
 from twinline.errors import Misconfigured, TwinlineError, Unavailable
 from twinline.keys import KeyRing
+from twinline.logs import Link
 from twinline.problems import quoted
+from twinline.settings import Settings
+from twinline.ui import workflow_page
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
@@ -40,7 +46,22 @@ class _NotYet(Exception):
         self.meaning = meaning
 
 
-async def connect_temporal(*, keys: KeyRing, patience: float = 30.0) -> Client:
+def logging_runtime() -> Runtime:
+    """What carries the SDK's core, with its log lines given to Python's logging instead of written as they are."""
+    forwarding = LogForwardingConfig(
+        logger=logging.getLogger("temporalio.core"), append_target_to_name=False, prepend_target_on_message=False
+    )
+    return Runtime(telemetry=TelemetryConfig(logging=replace(LoggingConfig.default, forwarding=forwarding)))
+
+
+def page_link(settings: Settings, client: Client) -> Link | None:
+    """What leads to a workflow in Temporal's web interface; None where nobody told where that is."""
+    if settings.temporal_ui is None:
+        return None
+    return partial(workflow_page, settings.temporal_ui, client.namespace)
+
+
+async def connect_temporal(*, keys: KeyRing, patience: float = 30.0, runtime: Runtime | None = None) -> Client:
     """Connect with our sealed payloads and see that the namespace is there, trying for `patience` seconds.
 
     Raises Misconfigured (the settings cannot be used, or there is no such namespace) and Unavailable (no
@@ -53,7 +74,7 @@ async def connect_temporal(*, keys: KeyRing, patience: float = 30.0) -> Client:
         async with asyncio.timeout(patience):
             while True:
                 try:
-                    return await _connected(target, keys)
+                    return await _connected(target, keys, runtime)
                 except _NotYet as not_yet:
                     meaning = not_yet.meaning
                 await asyncio.sleep(pause)
@@ -84,7 +105,7 @@ def _target() -> _Target:
     )
 
 
-async def _connected(target: _Target, keys: KeyRing) -> Client:
+async def _connected(target: _Target, keys: KeyRing, runtime: Runtime | None) -> Client:
     try:
         async with asyncio.timeout(_ONE_CALL):
             client = await Client.connect(
@@ -94,6 +115,7 @@ async def _connected(target: _Target, keys: KeyRing) -> Client:
                 tls=target.tls,
                 rpc_metadata=target.rpc_metadata,
                 data_converter=data_converter(keys),
+                runtime=runtime,
             )
             await _see_namespace(client, target)
             return client

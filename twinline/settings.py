@@ -3,6 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -38,6 +39,22 @@ def _address(value: str) -> str:
 _Address = Annotated[str, AfterValidator(_address)]
 
 
+def _pages(value: str) -> str:
+    parts = urlsplit(value)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.netloc
+        or parts.query
+        or parts.fragment
+        or "@" in parts.netloc
+    ):
+        raise ValueError("not the address of a web page")
+    return value
+
+
+_Pages = Annotated[str, AfterValidator(_pages)]
+
+
 class Settings(BaseSettings):
     """The settings of one process; the descriptions say what each variable must be."""
 
@@ -65,6 +82,23 @@ class Settings(BaseSettings):
     http: _Address = Field(
         default="127.0.0.1:8080", description="where `twinline web` listens, as host:port, such as 127.0.0.1:8080"
     )
+
+    temporal_ui: _Pages | None = Field(
+        default=None,
+        description="where people open Temporal's web interface, such as https://temporal.example.net",
+    )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Words of these settings that must never be shown: what stands between `://` and `@` in an address."""
+        found: list[str] = []
+        for address in (self.database_url, self.smtp_url):
+            try:
+                parts = urlsplit(address.get_secret_value())
+            except ValueError:
+                continue
+            found += [] if parts.password is None else [parts.password, unquote(parts.password)]
+        return tuple(found)
 
     @property
     def http_address(self) -> tuple[str, int]:

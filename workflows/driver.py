@@ -28,7 +28,7 @@ with workflow.unsafe.imports_passed_through():
     from twinline.summaries import moment
 
 _log: Final = workflow.LoggerAdapter(logging.getLogger("twinline.attention"), None)
-# What an alert needs stands in the message itself.
+# The ids stand beside the message.
 _log.workflow_info_on_message = False
 
 
@@ -206,6 +206,4 @@ def _in_words(half: Half) -> str:
 
 
 def _tell(what: str, half: Half, code: str, line_id: str) -> None:
-    workflow_id = workflow.info().workflow_id
-    facts = {"host": half.ref.host, "line_id": line_id, "workflow_id": workflow_id, "code": code}
-    _log.warning("%s: %s", what, " ".join(f"{name}={value}" for name, value in facts.items()), extra=facts)
+    _log.warning(what, extra={"host": half.ref.host, "line": line_id, "code": code})

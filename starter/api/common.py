@@ -7,6 +7,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from starter.desk import Desk
 from twinline.ledger.tokens import TokenView
+from twinline.logs import note
 
 _BEARER: Final = HTTPBearer(auto_error=False, scheme_name="token", description="A token that `twinline token` made.")
 
@@ -19,7 +20,9 @@ TheDesk = Annotated[Desk, Depends(_desk)]
 
 
 async def _who(desk: TheDesk, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> TokenView:
-    return await desk.who(None if shown is None else shown.credentials)
+    found = await desk.who(None if shown is None else shown.credentials)
+    note(token_id=found.token_id, caller=found.caller)
+    return found
 
 
 Who = Annotated[TokenView, Depends(_who)]

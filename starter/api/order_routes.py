@@ -11,6 +11,8 @@ from starter.api.common import OF_BODIES, OF_TOKENS, TheDesk, Who
 from starter.api.orders import EXAMPLES, KINDS, patience_of, read_order
 from starter.api.problems import NO_STORE, declared
 from starter.desk import OrderAnswer
+from twinline.logs import note
+from twinline.messages import order_kind, order_ref
 
 router = APIRouter(tags=["orders"])
 
@@ -56,6 +58,7 @@ async def show_order(order_id: OrderName, desk: TheDesk, who: Who, response: Res
 def _add_orders(kind: str) -> None:
     async def place(request: Request, desk: TheDesk, who: Who) -> Response:
         order = await read_order(request, kind, caller=who.caller)
+        note(kind=order_kind(order), order=order_ref(order).partition("/")[0])
         patience, applied = patience_of(request)
         answer, known = await desk.place(order, who, patience=patience)
         return order_response(answer, known=known, applied=applied)

@@ -9,7 +9,7 @@ from typing import Final
 
 import h11
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from starter.api.problems import MEDIA_TYPE, not_http
@@ -51,7 +51,7 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-async def serve(app: FastAPI, listener: socket.socket, *, ready: Callable[[], None], stop: asyncio.Event) -> None:
+async def serve(app: ASGIApp, listener: socket.socket, *, ready: Callable[[], None], stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then let requests under way end; calls `ready` once it answers."""
     config = uvicorn.Config(
         app,

@@ -46,7 +46,6 @@ def worker() -> None:
     """
     import worker as process
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     raise typer.Exit(asyncio.run(process.run()))
 
 

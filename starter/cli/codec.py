@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from starter.cli.render import Exit
-from starter.cli.running import perform
+from starter.cli.running import stay_up
 
 OF_THE_DEV_SERVER = ("http://localhost:8233", "http://127.0.0.1:8233")
 
@@ -40,7 +40,7 @@ def codec(
     Example: twinline codec --ui https://temporal.example.net --listen 127.0.0.1:8234
     """
     host, port = _where(listen)
-    perform(_codec(keys, host, port, ui or OF_THE_DEV_SERVER, token_file), as_json=False)
+    stay_up(lambda: _codec(keys, host, port, ui or OF_THE_DEV_SERVER, token_file))
 
 
 async def _codec(keys_file: Path, host: str, port: int, origins: Sequence[str], token_file: Path | None) -> int:

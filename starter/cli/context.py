@@ -17,6 +17,7 @@ from twinline.settings import Settings
 
 if TYPE_CHECKING:
     from temporalio.client import Client
+    from temporalio.runtime import Runtime
 
 CONNECT_PATIENCE: Final = 5.0
 """Seconds that a command waits for Temporal; a person who waits longer had better be told."""
@@ -51,12 +52,12 @@ class Context:
         finally:
             await ledger.close()
 
-    async def temporal(self, *, patience: float = CONNECT_PATIENCE) -> "Client":
+    async def temporal(self, *, patience: float = CONNECT_PATIENCE, runtime: "Runtime | None" = None) -> "Client":
         """A client with our sealed payloads; raises Misconfigured, Unavailable after `patience` seconds."""
         # Temporal's SDK is half of what a command loads, and many never ask it.
         from twinline.connect import connect_temporal
 
-        return await connect_temporal(keys=self.keys, patience=patience)
+        return await connect_temporal(keys=self.keys, patience=patience, runtime=runtime)
 
 
 def _require_file(url: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TextIO
 
 import typer
@@ -58,5 +58,21 @@ def perform(work: Coroutine[Any, Any, int], *, as_json: bool, stopped: str = STO
         code = exit_for(error)
     except KeyboardInterrupt:
         say(stopped)
+        code = Exit.INTERRUPTED
+    raise typer.Exit(code)
+
+
+def stay_up(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
+    """Run a command that stays up, with a log; why it ends stands there too, unless a person reads along."""
+    from twinline import logs
+
+    style: logs.Style = "text"
+    try:
+        style = logs.set_up()
+        code = asyncio.run(work())
+    except TwinlineError as error:
+        logs.give_up(error, style=style)
+        code = exit_for(error)
+    except KeyboardInterrupt:
         code = Exit.INTERRUPTED
     raise typer.Exit(code)

@@ -1,11 +1,9 @@
 """`twinline web`: the HTTP API."""
 
-import logging
-
 import typer
 
 from starter.cli.render import Exit
-from starter.cli.running import perform
+from starter.cli.running import stay_up
 
 
 def register(app: typer.Typer) -> None:
@@ -20,21 +18,25 @@ def web() -> None:
 
     Example: TWINLINE_HTTP=127.0.0.1:8081 twinline web
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    perform(_web(), as_json=False)
+    stay_up(_web)
 
 
 async def _web() -> int:
     from starter.api.app import create_app
     from starter.api.serving import listen, serve, stop_on_signals
+    from starter.api.telling import Telling
     from starter.cli.context import Context
     from starter.client import Twinline
     from starter.desk import Desk
+    from twinline import logs
+    from twinline.connect import logging_runtime, page_link
 
     context = Context.load()
     stop = stop_on_signals()
     listener = listen(*context.settings.http_address)
     async with context.ledger() as ledger:
-        desk = Desk(ledger, Twinline(await context.temporal()))
-        await serve(create_app(desk), listener, ready=lambda: typer.echo("ready"), stop=stop)
+        client = await context.temporal(runtime=logging_runtime())
+        logs.set_up(context.settings.secrets, link=page_link(context.settings, client))
+        desk = Desk(ledger, Twinline(client))
+        await serve(Telling(create_app(desk)), listener, ready=lambda: typer.echo("ready"), stop=stop)
     return Exit.DONE

@@ -1,6 +1,7 @@
 """`twinline web` as a process: it says when it listens, takes an order, and ends in good order."""
 
 import asyncio
+import json
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ async def test_it_serves_until_it_is_asked_to_end(cli: Cli, world: World) -> Non
     assert (await api.get("/readyz")).json["ready"] is True
     placed = await api.post("trials", order="W-1", email="web@example.com", region="eu")
     assert placed.status == 201, placed.body
+    assert (await api.get(f"/v1/lines/{placed.json['receipt']['username']}?email=web@example.com")).status == 403
     # The same functions: what came in by one door is seen through the other.
     shown = await cli("order", "show", "W-1", "--caller", "shop", "--json")
     assert shown.json == placed.json["receipt"]
@@ -28,7 +30,15 @@ async def test_it_serves_until_it_is_asked_to_end(cli: Cli, world: World) -> Non
     assert (taken.returncode, b"can't be listened at" in said) == (2, True)
     process.terminate()
     _, logged = await asyncio.wait_for(process.communicate(), 60)
-    assert (process.returncode, logged) == (0, b"")
+    assert process.returncode == 0
+    told = [json.loads(line) for line in logged.splitlines()]
+    (placing,) = [line for line in told if line["route"] == "/v1/trials"]
+    token_id = made.json["token"].split("_")[1]
+    assert {name: placing[name] for name in ("level", "order", "kind", "caller", "token_id", "status")} == (
+        {"level": "info", "order": "W-1", "kind": "trial", "caller": "shop", "token_id": token_id, "status": 201}
+    )
+    assert placing["request_id"] == placed.headers["x-request-id"]
+    assert (shown.json["username"].encode() in logged, b"web@example.com" in logged) == (False, False)
 
 
 def test_neither_the_client_nor_help_loads_the_web_server() -> None:

@@ -7,6 +7,7 @@ Everything is real but the daemons. The search itself is tested last, by words t
 import asyncio
 import base64
 import contextlib
+import json
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -207,6 +208,11 @@ async def test_no_password_and_no_address_stands_where_it_does_not_belong(story:
     assert "reconcile/mc-eu1" in ids
     everywhere.look("the server's metrics", await asyncio.to_thread(read, story.world.temporal.metrics_url))
     assert everywhere.finds == set()
+    # The log that was looked through is that of a worker which tells what it does.
+    log = [json.loads(line) for line in (story.world.folder / "worker" / "log").read_text().splitlines()[1:]]
+    assert {"T-jane", "T-jane-2", "R-john"} <= {line.get("order") for line in log}
+    assert "HostUnreachable" in {line.get("error") for line in log}
+    assert {"activity", "attempt", "run_id", "task_queue", "line", "host"} <= {key for line in log for key in line}
 
     # Orders carry addresses, sealed; passwords are in no payload.
     of_addresses = {find.where for find in opened.finds if "address" in find.what}

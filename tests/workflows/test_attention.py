@@ -143,7 +143,7 @@ async def test_a_stuck_half_stops_nothing_else_and_goes_on_when_it_is_asked_for(
         ("a half waits for a person", OSCAM, "RecordConflict"),
         ("a half waits for a person no longer", OSCAM, "RecordConflict"),
     ]
-    text = " ".join(record.getMessage() for record in caplog.records if record.name == "twinline.attention")
+    text = " ".join(str(record.__dict__) for record in caplog.records if record.name == "twinline.attention")
     assert workflow.id in text
     assert receipt.line in text
     assert receipt.username not in text

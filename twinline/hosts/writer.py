@@ -10,6 +10,7 @@ import logging
 import uuid
 import zlib
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,6 +98,8 @@ class HostWriter:
         """Revisions that could not be proven, by line id: asking for more reloads did not help."""
         self._woken = asyncio.Event()
         self._deaf_until = 0.0
+        self._trouble: str | None = None
+        """Why nothing gets through, as far as the log was told."""
         self._task: asyncio.Task[None] | None = None
 
     async def bring(self, line_id: str, revision: int, *, recheck: bool = False) -> Proven:
@@ -184,7 +187,8 @@ class HostWriter:
     def _wake(self) -> None:
         self._woken.set()
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._work(), name=f"writer {self.host}")
+            # In a context of its own: it serves whoever comes, and logs in nobody's name.
+            self._task = asyncio.create_task(self._work(), name=f"writer {self.host}", context=Context())
 
     async def _work(self) -> None:
         while self._waiters or self._asked or self._scrub or self._leaving:
@@ -213,8 +217,19 @@ class HostWriter:
         except HostError as error:
             await self._drop_helper()
             told = await self._told_apart(error)
+            self._tell(told.code)
             self._refuse_questions(told)
             await self._fail(tried, told)
+        else:
+            self._tell(None)
+
+    def _tell(self, trouble: str | None) -> None:
+        """Log once that nothing gets through to the host, and once that it does again."""
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        what = "the host is well again" if trouble is None else "the host can't be brought up to date"
+        log.warning(what, extra={"host": self.host, "error": trouble})
 
     async def _told_apart(self, error: HostError) -> HostError:
         """A refusal by fencing token, as what it is: overtaken by a newer writer, or a ledger that was set back."""
@@ -308,7 +323,7 @@ class HostWriter:
         self._apart, before = apart(facts), self._apart
         self._clock_good_until = loop.time() + CLOCK_SECONDS
         if (self._apart is None) is not (before is None):
-            log.warning("%s: host=%s", self._apart or "the host's clock is right again", self.host)
+            log.warning("%s", self._apart or "the host's clock is right again", extra={"host": self.host})
         await self._ledger.note_clock(self.host, right=self._apart is None)
 
     async def _record(self, batch: Batch, proven: Sequence[Proven]) -> None:

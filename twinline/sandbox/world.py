@@ -200,6 +200,7 @@ class World:
             "TEMPORAL_NAMESPACE": "default",
             # A person's own profiles, with keys for another server perhaps, do not count in here.
             "TEMPORAL_CONFIG_FILE": str(self._temporal_profile),
+            "TWINLINE_TEMPORAL_UI": self.temporal.ui_url,
             **self._tunables,
         }
 
