@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import pytest
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import worker
 from starter.client import Twinline
@@ -132,6 +132,9 @@ class House:
 
         def make(client: Client, *, task_queue: str, **options: Any) -> None:
             if (task_queue == ORDERS_QUEUE) == (part == "orders"):
+                if "workflow_runner" in options:
+                    # Its sandbox, which costs more than all else in a life, is that of the other tests.
+                    options["workflow_runner"] = UnsandboxedWorkflowRunner()
                 made.append(Worker(client, task_queue=task_queue, **options))
 
         # A connection of its own, as a process has: one connection refuses two workers of one queue.

@@ -14,6 +14,7 @@ from twinline.messages import (
     CloseOrder,
     MoveOrder,
     Order,
+    OrderKind,
     PasswordOrder,
     PurchaseOrder,
     RenewalOrder,
@@ -34,10 +35,15 @@ class Grant:
     """A right to be served."""
 
     plan: str
+    starts_at: datetime
     ends_at: datetime
     given_at: datetime
+    order: str
+    """The identity of the order that gave it."""
     open: bool = True
     late: bool = False
+    moved_at: datetime | None = None
+    """When its end was last moved by a cancellation, its own or that of an earlier one."""
 
 
 @dataclass
@@ -94,6 +100,17 @@ class Line:
         """Where it lives: on both pairs while it moves."""
         return {*PAIRS[self.pair], *(PAIRS[self.move.old] if self.move is not None else ())}
 
+    def given_by(self, order: str) -> Grant:
+        """What an order gave."""
+        return next(grant for grant in self.grants.values() if grant.order == order)
+
+    def stay(self) -> bool:
+        """Call the move off; whether its hosts must be told."""
+        assert self.move is not None
+        self.left |= set(PAIRS[self.pair])
+        self.pair, self.move = self.move.old, None
+        return self.state != "absent"
+
     def served_on(self, host: str) -> bool:
         """Whether that host must let it in."""
         return self.state == "present" and host in self.hosts
@@ -124,7 +141,7 @@ class Told:
     after: dict[str, object]
 
 
-NO_CANCELLATIONS: Final = "these lives have no cancellations; tests/ledger/test_life.py has them"
+OF_TIME: Final = frozenset({OrderKind.TRIAL, OrderKind.PURCHASE, OrderKind.RENEWAL})
 
 
 class Broken(AssertionError):
@@ -138,8 +155,13 @@ def block_key(order: BlockOrder | UnblockOrder) -> str:
 
 def identity(order: Order) -> str:
     """What makes an order one of a kind, as the ledger names it."""
-    series = order_kind(order).value if isinstance(order, BlockOrder | UnblockOrder) else "order"
-    return f"{series}/{order.caller}/{order_ref(order)}"
+    own_series = isinstance(order, BlockOrder | UnblockOrder | CancelOrder)
+    return f"{order_kind(order).value if own_series else 'order'}/{order.caller}/{order_ref(order)}"
+
+
+def target(order: CancelOrder) -> str:
+    """The identity of what a cancellation takes back; of nothing that is never taken back."""
+    return f"order/{order.caller}/{order.order}"
 
 
 @dataclass
@@ -151,6 +173,12 @@ class Picture:
     """By identity."""
     tried: set[str] = field(default_factory=set[str])
     """Persons who had their trial."""
+    lines_of: dict[str, str] = field(default_factory=dict[str, str])
+    """The line that each of the orders taken is about."""
+    cancelled: set[str] = field(default_factory=set[str])
+    """Orders that were taken and taken back."""
+    withdrawn: set[str] = field(default_factory=set[str])
+    """Orders that were cancelled before they were taken."""
 
     def copy(self) -> "Picture":
         return copy.deepcopy(self)
@@ -159,11 +187,16 @@ class Picture:
 
     def refusal(self, order: Order, at: datetime) -> str | None:
         """Why this order must be refused now; None if it must be taken, or is one that was."""
-        assert not isinstance(order, CancelOrder), NO_CANCELLATIONS
+        if isinstance(order, CancelOrder):
+            return self._uncancellable(order, at)
         earlier = self.taken.get(identity(order))
+        if earlier is None and identity(order) in self.withdrawn:
+            return "OrderCancelled"
         if earlier is not None:
             if earlier != order:
                 return "OrderConflict"
+            if identity(order) in self.cancelled:
+                return "OrderCancelled"
             lifted = isinstance(order, BlockOrder) and block_key(order) not in self.lines[order.line].blocks
             return "OrderConflict" if lifted else None
         if isinstance(order, TrialOrder):
@@ -177,6 +210,22 @@ class Picture:
         if line.closed:
             return "LineClosed"
         return self._refused_by(line, order)
+
+    def _uncancellable(self, order: CancelOrder, at: datetime) -> str | None:
+        if order.of not in {*OF_TIME, OrderKind.MOVE}:
+            return "CannotCancel"
+        earlier = self.taken.get(target(order))
+        if target(order) in self.cancelled or (earlier is None and target(order) in self.withdrawn):
+            return None
+        if earlier is None or order_kind(earlier) is not order.of:
+            return "UnknownOrder"
+        line = self.lines[self.lines_of[target(order)]]
+        if line.closed:
+            return "LineClosed"
+        if isinstance(earlier, MoveOrder):
+            return None if line.move is not None and line.move.order == earlier else "CannotCancel"
+        grant = line.given_by(target(order))
+        return None if grant.open and grant.ends_at > at else "CannotCancel"
 
     @staticmethod
     def _refused_by(line: Line, order: Order) -> str | None:
@@ -194,7 +243,6 @@ class Picture:
 
     def take(self, order: Order, told: Told, *, pair: str) -> None:
         """An order was committed."""
-        assert not isinstance(order, CancelOrder), NO_CANCELLATIONS
         key = identity(order)
         if key in self.taken:
             raise Broken(f"I7: {key} was taken twice")
@@ -205,9 +253,12 @@ class Picture:
             assert order.email is not None
             line = Line(told.username, order.email, pair, told.at, known=set(PAIRS[pair]))
             self.lines[told.username] = line
+        elif isinstance(order, CancelOrder):
+            line = self.lines[self.lines_of[target(order)]]
         else:
             assert order.line is not None
             line = self.lines[order.line]
+        self.lines_of[key] = line.name
         before = (line.state, line.ends_at)
         anew = self._carry_out(line, order, told)
         self._raise(line, before, anew=anew)
@@ -216,10 +267,12 @@ class Picture:
         match order:
             case TrialOrder():
                 self.tried.add(order.email.lower())
-                line.grants[str(told.grant_id)] = Grant("trial", told.at + TRIAL, told.at)
+                given = Grant("trial", told.at, told.at + TRIAL, told.at, identity(order))
+                line.grants[str(told.grant_id)] = given
             case PurchaseOrder() | RenewalOrder():
                 start = max([told.at, *(grant.ends_at for grant in line.grants.values())])
-                line.grants[str(told.grant_id)] = Grant("paid", start + timedelta(days=order.days), told.at)
+                given = Grant("paid", start, start + timedelta(days=order.days), told.at, identity(order))
+                line.grants[str(told.grant_id)] = given
             case BlockOrder():
                 line.blocks.setdefault(block_key(order), order)
             case UnblockOrder():
@@ -238,7 +291,24 @@ class Picture:
             case CloseOrder():
                 line.closed = True
             case CancelOrder():
-                raise AssertionError(NO_CANCELLATIONS)
+                self.cancelled.add(target(order))
+                return self._take_back(line, order, told.at)
+        return False
+
+    @staticmethod
+    def _take_back(line: Line, order: CancelOrder, now: datetime) -> bool:
+        """What is still to come of a period goes, and those after it begin as much earlier; or a move is called off."""
+        if order.of is OrderKind.MOVE:
+            return line.stay()
+        grant = line.given_by(target(order))
+        left = grant.ends_at - max(now, grant.starts_at)
+        for other in line.open_grants:
+            if other is not grant and other.starts_at >= grant.ends_at:
+                other.starts_at, other.ends_at, other.moved_at = other.starts_at - left, other.ends_at - left, now
+        grant.starts_at, grant.ends_at, grant.moved_at = min(grant.starts_at, now), now, now
+        for other in line.open_grants:
+            # One whose own end is overdue must not keep the line up.
+            other.open = other.open and other.ends_at > now
         return False
 
     @staticmethod
@@ -275,7 +345,7 @@ class Picture:
         if told.at - grant.given_at < GRACE:
             raise Broken(f"the trial of {line.name} was started late after only {told.at - grant.given_at}")
         before = (line.state, line.ends_at)
-        grant.late, grant.ends_at = True, told.at + TRIAL
+        grant.late, grant.starts_at, grant.ends_at = True, told.at, told.at + TRIAL
         self._raise(line, before)
 
     def leave(self, told: Told) -> None:
@@ -288,12 +358,14 @@ class Picture:
             if told.at < move.begun_at + timedelta(hours=move.order.overlap_hours):
                 raise Broken(f"{line.name} left its old pair before the time that was promised")
             line.left |= set(PAIRS[move.old])
+            line.move = None
         else:
-            line.left |= set(PAIRS[line.pair])
-            line.pair = move.old
-        before = (line.state, line.ends_at)
-        line.move = None
-        self._raise(line, before, anew=line.state != "absent")
+            line.stay()
+        self._raise(line, (line.state, line.ends_at), anew=line.state != "absent")
+
+    def withdraw(self, order: str) -> None:
+        """An order was cancelled that was not taken yet."""
+        self.withdrawn.add(order)
 
     def lift(self, told: Told) -> None:
         """A block's own time came."""

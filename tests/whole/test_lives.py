@@ -46,6 +46,7 @@ kinds: st.SearchStrategy[OrderKind] = st.sampled_from(
         *("trial", "trial", "trial again", "buy", "buy line", "renew", "renew", "renew"),
         *("block", "block", "block until", "block until", "unblock", "unblock", "password", "password"),
         *("move", "move", "close", "again", "by many", "other body", "forgotten"),
+        *("cancel", "cancel", "cancel", "cancel any", "cancel last", "cancel in Temporal"),
     )
 )
 few = st.lists(st.tuples(kinds, numbers), max_size=3)

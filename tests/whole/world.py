@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -17,9 +17,10 @@ from sqlmodel import col, func, select
 from temporalio.api.workflowservice.v1 import ListClosedWorkflowExecutionsRequest, ListOpenWorkflowExecutionsRequest
 from temporalio.service import RPCError
 
+from starter.client import Twinline
 from tests.whole.box import Box
 from tests.whole.house import FIRST, FORGETFUL, House
-from tests.whole.picture import NO_CANCELLATIONS, PAIRS, Broken, Line, Picture, Told, identity, lifting
+from tests.whole.picture import PAIRS, Broken, Line, Picture, Told, identity, lifting, target
 from twinline.errors import NothingToRetry, TwinlineError, Unavailable, UnknownHalf, UnknownOrder
 from twinline.ledger import models
 from twinline.ledger.lines import password_of
@@ -41,12 +42,15 @@ from twinline.messages import (
     RenewalOrder,
     TrialOrder,
     UnblockOrder,
+    order_kind,
+    order_ref,
     order_workflow_id,
 )
+from twinline.sandbox.mailcatcher import CaughtMail
 
 OrderKind = Literal[
     "trial", "trial again", "buy", "buy line", "renew", "block", "block until", "unblock", "password", "move", "close",
-    "again", "by many", "other body", "forgotten",
+    "cancel", "cancel any", "cancel last", "cancel in Temporal", "again", "by many", "other body", "forgotten",
 ]  # fmt: skip
 
 BY_MANY: Final[Sequence[OrderKind]] = ("trial", "renew", "block", "move")
@@ -66,6 +70,7 @@ ORDER_EVENTS: Final = frozenset(
         "password.changed",
         "move.begun",
         "line.closed",
+        "order.cancelled",
     }
 )
 SILENT: Final = frozenset({"order.settled", "half.retried", "half.abandoned"})
@@ -89,6 +94,8 @@ class World:
     house: House
     versions: list[Picture] = field(default_factory=lambda: [Picture()])
     placed: list[Placed] = field(default_factory=list[Placed])
+    pressed: list[CancelOrder] = field(default_factory=list[CancelOrder])
+    """Cancellations that were asked for on Temporal's own pages."""
     counts: Counter[str] = field(default_factory=Counter[str])
     changes: list[tuple[datetime, int, str]] = field(default_factory=list[tuple[datetime, int, str]])
     """When each version began, and of which line it tells something new."""
@@ -102,6 +109,8 @@ class World:
     _seen_events: int = 0
     _proven: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     _mails: set[str] = field(default_factory=set[str])
+    _message_ids: list[str] = field(default_factory=list[str])
+    """Of the mails that arrived, in that order."""
 
     @property
     def picture(self) -> Picture:
@@ -127,6 +136,19 @@ class World:
         if not lines:
             return None
         return self._about(lines[which % len(lines)], kind, which, ref)
+
+    def cancellation(self, kind: OrderKind, which: int) -> CancelOrder | None:
+        """Take back something that was ordered: what gives time or moves by preference, the last order, or any."""
+        if not self.placed:
+            return None
+        candidates = [placed.order for placed in self.placed]
+        if kind == "cancel last":
+            return _cancelling(candidates[-1], self._numbers)
+        if kind == "cancel":
+            counts = {grant.order for line in self.picture.lines.values() for grant in line.open_grants}
+            counts |= {identity(line.move.order) for line in self.picture.lines.values() if line.move is not None}
+            candidates = [order for order in candidates if identity(order) in counts] or candidates
+        return _cancelling(candidates[which % len(candidates)], self._numbers)
 
     def _about(self, line: Line, kind: OrderKind, which: int, ref: str) -> Order | None:
         owner = list(BlockOwner)[which % 4]
@@ -162,12 +184,20 @@ class World:
                 return
             order = self.placed[which % len(self.placed)].order
             if kind == "forgotten":
+                if isinstance(order, CancelOrder) and identity(order) not in self.picture.taken:
+                    # No Temporal forgets what runs, and this may have to tell what runs.
+                    return
                 await self.house.start("orders", FORGETFUL)
                 await self.house.start("hosts", FORGETFUL)
             elif kind == "other body":
                 order = _another(order)
         elif kind == "by many":
             order = self.order(BY_MANY[which % len(BY_MANY)], which // len(BY_MANY))
+        elif kind == "cancel in Temporal":
+            await self._press_cancel(which)
+            return
+        elif kind in ("cancel", "cancel any", "cancel last"):
+            order = self.cancellation(kind, which)
         else:
             order = self.order(kind, which)
         if order is None:
@@ -175,8 +205,25 @@ class World:
         self.counts[f"order {kind}"] += 1
         twinline = self.house.forgetful if kind == "forgotten" else self.house.twinline
         for _ in range(7 if kind == "by many" else 1):
-            waiting = asyncio.create_task(twinline.place(order, patience=FOREVER))
+            waiting = asyncio.create_task(_placed(twinline, order))
             self.placed.append(Placed(order, waiting, len(self.versions) - 1))
+
+    async def _press_cancel(self, which: int) -> None:
+        """Have a workflow that runs cancelled on Temporal's own pages."""
+        running = [placed.order for placed in self.placed if not placed.outcome.done()]
+        if not running:
+            return
+        order = running[which % len(running)]
+        self.counts["order cancel in Temporal"] += 1
+        asked = _cancelling(order, self._numbers)
+        self.pressed.append(asked.model_copy(update={"actor": "temporal", "reason": "asked for in Temporal"}))
+        with contextlib.suppress(RPCError):
+            await self.house.clients[FIRST].get_workflow_handle(order_workflow_id(order)).cancel()
+
+    @property
+    def asked(self) -> Sequence[Order]:
+        """Everything that was ever asked for."""
+        return [*(placed.order for placed in self.placed), *self.pressed]
 
     async def ask(self, which: int, *, give_up: bool) -> None:
         """An operator has a waiting order tried again, or gives up one of its halves."""
@@ -214,23 +261,42 @@ class World:
             names = {row.id: (row.username, row.pair) for row in await tx.session.exec(select(models.Line))}
             query = select(models.Event).where(col(models.Event.id) > self._seen_events)
             events = list(await tx.session.exec(query.order_by(col(models.Event.id))))
+            withdrawn = {row.identity for row in await tx.session.exec(select(models.Withdrawal))}
+        self._withdraw(withdrawn - self.picture.withdrawn)
         for event in events:
             self._seen_events = event.id or 0
             if event.line_id is None or event.what in SILENT:
                 continue
-            row = orders.get(event.why)
+            row = self._cancelling_row(event, orders) if event.what == "order.cancelled" else orders.get(event.why)
+            why = event.why if row is None else row.identity
             grant_id = event.why.rpartition("/")[2] if event.what.startswith("grant.") else None
             if row is not None:
                 grant_id = row.grant_id
             after: dict[str, Any] = json.loads(event.after or "{}")
-            told = Told(event.what, event.why, event.at, names[event.line_id][0], grant_id, after)
+            told = Told(event.what, why, event.at, names[event.line_id][0], grant_id, after)
             picture = self.picture.copy()
             self.versions.append(self._apply(picture, told))
             self.changes.append((told.at, len(self.versions) - 1, told.username))
             self.counts[f"event {told.what}"] += 1
 
+    def _withdraw(self, orders: Set[str]) -> None:
+        if orders:
+            self.counts["withdrawn"] += len(orders)
+            picture = self.picture.copy()
+            for order in orders:
+                picture.withdraw(order)
+            self.versions.append(picture)
+
+    def _cancelling_row(self, event: models.Event, orders: Mapping[str, models.Order]) -> models.Order:
+        """The cancellation that this event is about, which gives its reason where others name their order."""
+        for row in orders.values():
+            mine = row.kind == "cancel" and (row.line_id, row.created_at) == (event.line_id, event.at)
+            if mine and row.identity not in self.picture.taken:
+                return row
+        raise Broken(f"I10: no order was cancelled at {event.at}")
+
     def _apply(self, picture: Picture, told: Told) -> Picture:
-        asked = {identity(placed.order): placed.order for placed in reversed(self.placed)}
+        asked = {identity(order) for order in self.asked}
         match told.what:
             case "grant.ended" | "grant.overtaken":
                 picture.end(told)
@@ -252,9 +318,7 @@ class World:
 
     def _take(self, before: Picture, told: Told) -> Picture:
         """An order was committed; of several bodies under one id, the one that explains what came of it."""
-        asked = {
-            placed.order.fingerprint(): placed.order for placed in self.placed if identity(placed.order) == told.why
-        }
+        asked = {order.fingerprint(): order for order in self.asked if identity(order) == told.why}
         if not asked:
             raise Broken(f"I10: nobody asked for {told.why}")
         shown = _readable(told.after)
@@ -283,11 +347,22 @@ class World:
                 raise Broken(f"{identity(placed.order)} came to nothing") from error
 
     def _check_receipt(self, order: Order, status: OrderStatus) -> None:
-        if self.picture.taken.get(identity(order)) != order:
-            raise Broken(f"{identity(order)} was said to be done, and nothing was committed")
         receipt = status.receipt
+        if isinstance(order, CancelOrder) and status.done and receipt is None:
+            if target(order) not in self.picture.withdrawn:
+                raise Broken(f"{identity(order)} was said to be done, and nothing was withdrawn")
+            return
+        taken = self.picture.taken.get(identity(order))
+        if taken is None or taken.fingerprint() != order.fingerprint():
+            raise Broken(f"{identity(order)} was said to be done, and nothing was committed")
         if not status.done or receipt is None:
             raise Broken(f"{identity(order)} ended without a receipt")
+        cancelled = target(order) if isinstance(order, CancelOrder) else identity(order)
+        if (receipt.cancelled is not None) and cancelled not in self.picture.cancelled:
+            raise Broken(f"{identity(order)} was said to be cancelled, and it was not")
+        if receipt.cancelled is not None and not isinstance(order, CancelOrder):
+            # Its halves are the cancellation's by now.
+            return
         for half in receipt.halves:
             if half.state not in (HalfState.APPLIED, HalfState.REMOVED, HalfState.ABANDONED):
                 raise Broken(f"{identity(order)} is done, and its half on {half.host} is {half.state}")
@@ -350,7 +425,7 @@ class World:
 
     async def _check_mails(self, first: int) -> None:
         # Before the ledger, which may store and hand over another one meanwhile.
-        caught = self.house.mails.mails
+        caught = self._caught()
         async with self.house.ledger.read() as tx:
             rows = list(await tx.session.exec(select(models.Mail)))
             bodies = {row.message_id: (await load_mail(tx, row.id)).body for row in rows}
@@ -359,16 +434,17 @@ class World:
         await self._follow()
         if len(bodies) != len(rows):
             raise Broken("I5: two messages with one Message-ID")
-        copies = Counter(str(mail.message["Message-ID"]) for mail in caught)
-        for mail in caught:
-            if bodies.get(str(mail.message["Message-ID"])) != mail.raw:
+        copies = Counter(message_id for message_id, _ in caught)
+        for message_id, mail in caught:
+            if bodies.get(message_id) != mail.raw:
                 raise Broken(f"I5: a mail that is not the one that was stored: {mail.subject}")
         more = sum(copies.values()) - len(copies)
         if more > self.answers_lost + self.house.lapses.happened:
             raise Broken(f"I5: {more} mails were handed over again, and {self.answers_lost} answers were lost")
         about = {order.grant_id or order.ref.partition("/")[0] for order in orders} | {order.id for order in orders}
+        ordered = {order.grant_id or order.id: order.identity for order in orders}
         for row in rows:
-            if row.state is MailState.ACCEPTED and row.message_id not in self._caught_ids():
+            if row.state is MailState.ACCEPTED and row.message_id not in self._message_ids:
                 raise Broken(f"a {row.kind} mail was said to be accepted, and nobody has it")
             if row.state is MailState.REFUSED and not self.refusing:
                 raise Broken(f"a {row.kind} mail was given up, and nobody refused it")
@@ -377,13 +453,19 @@ class World:
             if row.id not in self._mails:
                 self._mails.add(row.id)
                 self.counts[f"mail {row.kind}"] += 1
-                self._check_truth(row, names[row.line_id], first)
+                self._check_truth(row, names[row.line_id], first, order=ordered.get(row.ref.partition("/")[0]))
 
-    def _caught_ids(self) -> set[str]:
-        return {str(mail.message["Message-ID"]) for mail in self.house.mails.mails}
+    def _caught(self) -> Sequence[tuple[str, CaughtMail]]:
+        """What arrived, each mail with its id; a mail is read once, for that takes its time."""
+        mails = self.house.mails.mails
+        self._message_ids += [str(mail.message["Message-ID"]) for mail in mails[len(self._message_ids) :]]
+        return list(zip(self._message_ids, mails, strict=True))
 
-    def _check_truth(self, mail: models.Mail, name: str, first: int) -> None:
+    def _check_truth(self, mail: models.Mail, name: str, first: int, *, order: str | None) -> None:
         """What a new mail says was so at some moment since we looked last."""
+        was_cancelled = {order in version.cancelled for version in self.versions[first:]}
+        if (mail.kind is MailKind.CANCELLED) not in was_cancelled:
+            raise Broken(f"{name} was told {mail.kind} of {order}, and was it cancelled? {was_cancelled}")
         lately = [version.lines[name] for version in self.versions[first:] if name in version.lines]
         states = {line.state for line in lately}
         match mail.kind:
@@ -393,6 +475,8 @@ class World:
                 true = any(line.blocks for line in lately)
             case MailKind.CLOSED:
                 true = any(line.closed for line in lately)
+            case MailKind.CANCELLED:
+                true = True
             case MailKind.REMINDER:
                 grant = mail.ref.partition("/")[0]
                 true = any(line.state == "present" and line.last is line.grants.get(grant) for line in lately)
@@ -429,6 +513,7 @@ class World:
         await self._check_all(dead)
         self._check_times()
         await self._check_reminders()
+        await self._check_told_of_cancellations()
         if dead is None:
             self._check_settled()
 
@@ -468,6 +553,22 @@ class World:
         if first.late and first.ends_at > min(proofs) + timedelta(hours=48, minutes=10):
             raise Broken(f"the trial of {name} was first served at {min(proofs)}, and lasts until {first.ends_at}")
 
+    async def _check_told_of_cancellations(self) -> None:
+        """Who had a mail about an order was told that it was cancelled, and nobody else."""
+        async with self.house.ledger.read() as tx:
+            mails = list(await tx.session.exec(select(models.Mail)))
+            orders = list(await tx.session.exec(select(models.Order)))
+        for order in orders:
+            if order.identity not in self.picture.cancelled:
+                continue
+            ref = order.grant_id or order.id
+            about = [mail for mail in mails if mail.ref.partition("/")[0] == ref]
+            told = any(mail.kind is MailKind.CANCELLED for mail in about)
+            before = any(mail.kind is not MailKind.CANCELLED for mail in about)
+            # What was refused may have been so before or after.
+            if told != before and (told or not self.refusing):
+                raise Broken(f"I5: of {order.identity}, cancelled, was told: {[mail.kind for mail in about]}")
+
     async def _check_reminders(self) -> None:
         """Who was served by its last grant at the time of a reminder got it, and nobody else."""
         if self.disturbed:
@@ -480,7 +581,7 @@ class World:
             for grant_id, grant in line.grants.items():
                 for ahead in REMINDERS["trial" if grant.plan == "trial" else "paid"]:
                     moment, ref = grant.ends_at - ahead, f"{grant_id}/{ahead // HOUR}h"
-                    if grant.late or moment < grant.given_at + SLACK or moment > now:
+                    if grant.late or moment < max(grant.given_at, grant.moved_at or moment) + SLACK or moment > now:
                         continue
                     then = self._quiet_at(line.name, moment)
                     if then is None:
@@ -534,6 +635,31 @@ class World:
                         self.counts["history events searched"] += 1
 
 
+async def _placed(twinline: Twinline, order: Order) -> OrderStatus:
+    """Place an order as its own caller does."""
+    if not isinstance(order, CancelOrder):
+        return await twinline.place(order, patience=FOREVER)
+    return await twinline.cancel(
+        order.order,
+        kind=order.of,
+        reason=order.reason,
+        caller=order.caller,
+        actor=order.actor,
+        patience=FOREVER,
+    )
+
+
+def _cancelling(order: Order, number: int) -> CancelOrder:
+    """The order that takes another one back."""
+    return CancelOrder(
+        caller=order.caller,
+        order=order_ref(order).partition("/")[0],
+        of=order_kind(order),
+        reason=f"refunded {number}",
+        actor="olga",
+    )
+
+
 def _another(order: Order) -> Order:
     """The same id with another body."""
     match order:
@@ -546,7 +672,7 @@ def _another(order: Order) -> Order:
         case MoveOrder():
             return order.model_copy(update={"overlap_hours": order.overlap_hours + 1})
         case CancelOrder():
-            raise AssertionError(NO_CANCELLATIONS)
+            return order.model_copy(update={"actor": "ivan", "reason": "once more"})
         case _:
             return RenewalOrder(caller=order.caller, order=getattr(order, "order", "u-1"), line=order.line, days=1)
 
