@@ -4,32 +4,24 @@ TWINLINE_SEED chooses other lives than the usual ones; TWINLINE_LIVES says how m
 """
 
 import asyncio
-import logging
-import os
-import random
 import shutil
-import tempfile
-import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.hosts.between import kill_helpers
 from tests.hosts.hands import Damage
 from tests.hosts.lab import STATUS_PASSWORD
 from tests.hosts.pair import OrderKind, Pair, Place, Switch
+from tests.support.lives import Story, Surroundings, chosen_lives, chosen_seed, go_through, life_folder
 from tests.support.sshd import Sshd, run_sshd
 from twinline.hosts import image
-from twinline.keys import KeyRing
-from twinline.ledger import migrate
 
 SEED: Final = 8
 LIVES, STEPS = 4, 15
@@ -63,54 +55,32 @@ NOTHING: Final = Amid(())
 
 
 @dataclass
-class Surroundings:
-    """What all lives share: an event loop, a server for each host, an empty ledger, and what is counted."""
+class Servers:
+    """What all lives share, a server for each host included."""
 
-    loop: asyncio.AbstractEventLoop
+    shared: Surroundings
     sshds: Sequence[Sshd]
-    blank: Path
-    keys: KeyRing
-    caplog: pytest.LogCaptureFixture
-    counts: Counter[str] = field(default_factory=Counter[str])
-    broken: "Broken | None" = None
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.loop.run_until_complete(work)
-
-
-@dataclass(frozen=True)
-class Broken:
-    """The first law that was broken, and what had happened."""
-
-    error: BaseException
-    story: Sequence[str]
 
 
 @contextmanager
-def surroundings(folder: Path, caplog: pytest.LogCaptureFixture) -> Generator[Surroundings]:
+def servers(folder: Path, caplog: pytest.LogCaptureFixture) -> Generator[Servers]:
     with asyncio.Runner() as runner:
-        loop = runner.get_loop()
         stack = AsyncExitStack()
-        sshds = [
-            loop.run_until_complete(stack.enter_async_context(run_sshd(folder / name))) for name in ("one", "other")
-        ]
-        blank = folder / "blank.db"
-        loop.run_until_complete(migrate(f"sqlite:///{blank}"))
+        sshds = [runner.run(stack.enter_async_context(run_sshd(folder / name))) for name in ("one", "other")]
         try:
-            yield Surroundings(loop, sshds, blank, KeyRing.create(folder / "keys.json"), caplog)
+            yield Servers(Surroundings.within(runner, folder, caplog), sshds)
         finally:
-            loop.run_until_complete(stack.aclose())
+            runner.run(stack.aclose())
 
 
 class Life(RuleBasedStateMachine):
     """One life of a pair of hosts."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, servers: Servers) -> None:
         super().__init__()
-        self.around = around
-        memory = Path("/dev/shm")
-        self.folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
-        opening = Pair.open(self.folder, blank=around.blank, keys=around.keys, sshds=around.sshds)
+        self.around = around = servers.shared
+        self.folder = life_folder()
+        opening = Pair.open(self.folder, blank=around.blank, keys=around.keys, sshds=servers.sshds)
         self.pair = around.run(opening)
         self.lawful = True
         self.story: list[str] = []
@@ -136,7 +106,7 @@ class Life(RuleBasedStateMachine):
             self.around.run(work)
         except BaseException as error:
             self.lawful = False
-            self.around.broken = self.around.broken or Broken(error, tuple(self.story))
+            self.around.broken = self.around.broken or Story(error, tuple(self.story))
             raise
 
     def place(self, host: int) -> Place:
@@ -255,12 +225,8 @@ class Life(RuleBasedStateMachine):
 
     def _no_secret_was_logged(self) -> None:
         secrets = {password for customer in self.pair.customers for password in customer.passwords}
-        for record in self.around.caplog.records:
-            said = f"{record.getMessage()} {record.__dict__}"
-            assert not any(secret in said for secret in (*secrets, STATUS_PASSWORD)), (
-                f"I6: {record.name} tells a secret"
-            )
-        self.around.caplog.clear()
+        for said in self.around.logged():
+            assert not any(secret in said for secret in (*secrets, STATUS_PASSWORD)), "I6: a secret was logged"
 
 
 @pytest.fixture(autouse=True)
@@ -271,52 +237,16 @@ def _small_files(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[re
 def live(
     tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture, *, lives: int, steps: int, number: int
 ) -> None:
-    """Go through so many lives; what happened in the one that broke a law stands in the failure."""
-    started = time.monotonic()
-    done = 0
-
-    caplog.set_level(logging.INFO, "aiosqlite")
-    with surroundings(tmp_path_factory.mktemp("model"), caplog) as around:
-
-        def life() -> Life:
-            nonlocal done
-            done += 1
-            return Life(around)
-
-        try:
-            run_state_machine_as_test(
-                seed(number)(life),  # pyright: ignore[reportArgumentType] - any function that makes one will do
-                settings=settings(
-                    max_examples=lives,
-                    stateful_step_count=steps,
-                    deadline=None,
-                    database=None,
-                    # Everything here takes its time, and a shrunken story seldom happens again.
-                    phases=(Phase.generate,),
-                    verbosity=Verbosity.normal,
-                    suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
-                ),
-            )
-        except Exception as error:
-            if around.broken is None:
-                raise
-            story = "\n".join(around.broken.story)
-            raise AssertionError(f"{around.broken.error} (seed {number}), after:\n{story}") from error
-        finally:
-            print(  # noqa: T201 - shown with a failure, and by `make soak`
-                f"\nmodel: seed {number}, {done} lives of {steps} steps in {time.monotonic() - started:.0f} s; "
-                + ", ".join(f"{what} {count}" for what, count in sorted(around.counts.items()))
-            )
+    """Go through so many lives."""
+    with servers(tmp_path_factory.mktemp("model"), caplog) as shared:
+        go_through("model", shared.shared, lambda: Life(shared), lives=lives, steps=steps, number=number)
 
 
 def test_a_few_lives_keep_every_law(tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture) -> None:
-    number = int(os.environ.get("TWINLINE_SEED", SEED))
-    live(tmp_path_factory, caplog, lives=LIVES, steps=STEPS, number=number)
+    live(tmp_path_factory, caplog, lives=LIVES, steps=STEPS, number=chosen_seed(SEED))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_many_lives_keep_every_law(tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture) -> None:
-    number = int(os.environ.get("TWINLINE_SEED", random.SystemRandom().getrandbits(32)))
-    lives = int(os.environ.get("TWINLINE_LIVES", SOAK_LIVES))
-    live(tmp_path_factory, caplog, lives=lives, steps=SOAK_STEPS, number=number)
+    live(tmp_path_factory, caplog, lives=chosen_lives(SOAK_LIVES), steps=SOAK_STEPS, number=chosen_seed())

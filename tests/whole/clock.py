@@ -20,7 +20,9 @@ import temporalio.worker
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.empty_pb2 import Empty
 from temporalio import activity
+from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.testservice.v1 import LockTimeSkippingRequest, SleepRequest, UnlockTimeSkippingRequest
 from temporalio.api.workflowservice.v1 import ListClosedWorkflowExecutionsRequest, ListOpenWorkflowExecutionsRequest
 from temporalio.client import Client
@@ -38,6 +40,10 @@ PATIENCE: Final = 3.0
 STANDS_STILL: Final = 100.0
 """Seconds of real time after which something is said to hang; not a measure of speed."""
 MOMENT: Final = timedelta(seconds=2)
+CHILDREN: Final = ("term/", "until/", "cancel/")
+"""What the ids of workflows begin with that may outlive who started them."""
+ASTRAY: Final = timedelta(minutes=10)
+"""By which a clock may be ahead of what it was told and still be right: every retry of a host takes it further."""
 NAMESPACES: Final = ("default", "forgetful")
 """The second one knows nothing of what was ordered in the first: a Temporal that has forgotten."""
 
@@ -99,6 +105,12 @@ class Clock:
 
     async def pass_time(self, span: timedelta) -> None:
         """Let so much time pass, everything that it brings included."""
+        begun = await self.ask()
+        await self._pass(span)
+        if await self.ask() > begun + span + ASTRAY:
+            raise ServerHangs(f"the test server's clock runs by itself, and shows {self.now()}")
+
+    async def _pass(self, span: timedelta) -> None:
         request = SleepRequest(duration=Duration())
         request.duration.FromTimedelta(span)
         waiting = timedelta(seconds=STANDS_STILL)
@@ -121,7 +133,6 @@ class Clock:
             await passing
         except RPCError as error:
             raise AssertionError(f"time stands still at {await self.ask()}: something never ends") from error
-        await self.ask()
 
     async def _stuck(self) -> "Stuck":
         """Which workflows have a task that somebody has taken, and how many activities are under way here."""
@@ -151,9 +162,10 @@ class Clock:
         ended = {each.execution.run_id: each.close_time.ToDatetime() for each in closed.executions}
         for each in closed.executions:
             workflow_id, run_id = each.execution.workflow_id, each.execution.run_id
-            if run_id not in self._orphans and workflow_id.startswith(("term/", "until/")):
+            if run_id not in self._orphans and workflow_id.startswith(CHILDREN):
                 parent = await self._parent(workflow_id, run_id)
-                self._orphans[run_id] = parent in ended and ended[parent] <= ended[run_id]
+                outlived = parent.run_id in ended and ended[parent.run_id] <= ended[run_id]
+                self._orphans[run_id] = outlived and not await self._knew(parent, run_id)
         while self._given_back < sum(self._orphans.values()):
             self._given_back += 1
             await self._unlock()
@@ -162,14 +174,27 @@ class Clock:
         with contextlib.suppress(RPCError):
             await self.services.test_service.unlock_time_skipping(UnlockTimeSkippingRequest())
 
-    async def _parent(self, workflow_id: str, run_id: str) -> str:
+    async def _parent(self, workflow_id: str, run_id: str) -> WorkflowExecution:
+        async for event in self._history(workflow_id, run_id):
+            return event.workflow_execution_started_event_attributes.parent_workflow_execution
+        return WorkflowExecution()
+
+    async def _knew(self, parent: WorkflowExecution, run_id: str) -> bool:
+        """Whether a parent heard of its child's end: both may have ended in the same millisecond."""
+        async for event in self._history(parent.workflow_id, parent.run_id):
+            heard = event.child_workflow_execution_completed_event_attributes.workflow_execution.run_id
+            if run_id in (heard, event.child_workflow_execution_failed_event_attributes.workflow_execution.run_id):
+                return True
+        return False
+
+    async def _history(self, workflow_id: str, run_id: str) -> AsyncGenerator[HistoryEvent]:
         for namespace in NAMESPACES:
             config: dict[str, Any] = {**self.services.config(), "namespace": namespace}
             handle = Client(**config).get_workflow_handle(workflow_id, run_id=run_id)
             with contextlib.suppress(RPCError):
-                async for event in handle.fetch_history_events(page_size=1):
-                    return event.workflow_execution_started_event_attributes.parent_workflow_execution.run_id
-        return ""
+                async for event in handle.fetch_history_events():
+                    yield event
+                return
 
 
 class Watch(temporalio.client.Interceptor, temporalio.worker.Interceptor):

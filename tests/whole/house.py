@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -23,9 +23,10 @@ from twinline.errors import Unavailable
 from twinline.hosts.writer import HostWriter
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger, WriteTx
+from twinline.ledger.database import Database
 from twinline.ledger.setup import sync_inventory
 from twinline.mail import SmtpTarget
-from twinline.messages import ORDERS_QUEUE, NameOf, Reconciled, ReconcileTask
+from twinline.messages import ORDERS_QUEUE, NameOf, Order, Reconciled, ReconcileTask, TakeCancel, TakeOrder
 from twinline.sandbox.mailcatcher import MailCatcher
 from twinline.settings import Settings
 from twinline.visibility import register_search_attributes
@@ -33,6 +34,17 @@ from twinline.visibility import register_search_attributes
 Lapse = Literal["before", "after"]
 """Whether a transaction of the ledger fails before or after it was committed; either way it looks the same."""
 Part = Literal["orders", "hosts"]
+RECORDS: Final = (
+    NameOf.RECORD_PURCHASE,
+    NameOf.RECORD_RENEWAL,
+    NameOf.RECORD_BLOCK,
+    NameOf.RECORD_UNBLOCK,
+    NameOf.RECORD_PASSWORD,
+    NameOf.RECORD_MOVE,
+    NameOf.RECORD_CLOSE,
+    NameOf.RECORD_CANCEL,
+)
+A_SECOND: Final = timedelta(seconds=1)
 FIRST: Final = "default"
 FORGETFUL: Final = "forgetful"
 
@@ -59,6 +71,23 @@ class LapsingLedger(Ledger):
     """A ledger whose writes fail when they are told to."""
 
     lapses: Lapses
+    older: list[Database]
+    """What this was connected to before; what was under way ends there."""
+
+    async def begin_anew(self, url: str) -> None:
+        """Connect anew, as a process that was started again does."""
+        fresh = await Ledger.open(url, keys=self._keys)
+        self.older.append(self._database)
+        self._database, self._read_session, self._write_session = (
+            fresh._database,
+            fresh._read_session,
+            fresh._write_session,
+        )
+
+    async def close(self) -> None:
+        for database in self.older:
+            await database.writer.dispose()
+        await super().close()
 
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[WriteTx]:
@@ -114,6 +143,9 @@ class House:
             for host in inventory().hosts
         }
         self.lapses = Lapses()
+        self.moment: datetime | None = None
+        """At which orders are placed to the microsecond that are placed within a second of it."""
+        times.watch.before |= dict.fromkeys(RECORDS, self._to_the_moment)
         self.counts: Counter[str] = Counter()
         self._url = f"sqlite:///{folder / 'ledger.db'}"
         self._running: dict[tuple[str, Part], Process] = {}
@@ -123,7 +155,7 @@ class House:
         if (namespace, part) in self._running:
             return
         ledger = await LapsingLedger.open(self._url, keys=self.keys)
-        ledger.lapses = self.lapses
+        ledger.lapses, ledger.older = self.lapses, []
         writers = [box.writer(ledger, self.clock.now) for box in self.boxes.values()] if part == "hosts" else []
         settings = Settings.model_validate(
             {"inventory": Path("none"), "database_url": self._url, "smtp_url": self.mails.url, "keys": Path("none")}
@@ -154,6 +186,16 @@ class House:
         workers = made
         tasks = [asyncio.create_task(each.run()) for each in workers]
         self._running[namespace, part] = Process(ledger, writers, workers, tasks)
+
+    async def _to_the_moment(self, task: TakeOrder[Order] | TakeCancel) -> TakeOrder[Order] | TakeCancel:
+        if self.moment is None or abs(task.at - self.moment) > A_SECOND:
+            return task
+        return task.model_copy(update={"at": self.moment})
+
+    async def connect_anew(self) -> None:
+        """Let every process open the ledger anew, in the middle of whatever it does."""
+        for process in self._running.values():
+            await process.ledger.begin_anew(self._url)
 
     async def end(self, part: Part, namespace: str = FIRST) -> None:
         """End one part in the middle of whatever it does."""

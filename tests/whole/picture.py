@@ -3,8 +3,7 @@
 It shares no rule with the ledger. An event that the rules do not allow, or whose outcome is another one, is a fault.
 """
 
-import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -46,7 +45,7 @@ class Grant:
     """When its end was last moved by a cancellation, its own or that of an earlier one."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Move:
     """A line that lives on two pairs."""
 
@@ -73,6 +72,15 @@ class Line:
     left: set[str] = field(default_factory=set[str])
     known: set[str] = field(default_factory=set[str])
     """Hosts that it was ever on."""
+
+    def copy(self) -> "Line":
+        return replace(
+            self,
+            grants={grant_id: replace(grant) for grant_id, grant in self.grants.items()},
+            blocks=dict(self.blocks),
+            left=set(self.left),
+            known=set(self.known),
+        )
 
     @property
     def open_grants(self) -> list[Grant]:
@@ -181,7 +189,15 @@ class Picture:
     """Orders that were cancelled before they were taken."""
 
     def copy(self) -> "Picture":
-        return copy.deepcopy(self)
+        """Another one, of which nothing that may change is shared."""
+        return Picture(
+            lines={name: line.copy() for name, line in self.lines.items()},
+            taken=dict(self.taken),
+            tried=set(self.tried),
+            lines_of=dict(self.lines_of),
+            cancelled=set(self.cancelled),
+            withdrawn=set(self.withdrawn),
+        )
 
     # -- orders
 

@@ -14,11 +14,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from sqlmodel import col, func, select
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ListClosedWorkflowExecutionsRequest, ListOpenWorkflowExecutionsRequest
 from temporalio.service import RPCError
 
 from starter.client import Twinline
 from tests.whole.box import Box
+from tests.whole.clock import ServerHangs
 from tests.whole.house import FIRST, FORGETFUL, House
 from tests.whole.picture import PAIRS, Broken, Line, Picture, Told, identity, lifting, target
 from twinline.errors import NothingToRetry, TwinlineError, Unavailable, UnknownHalf, UnknownOrder
@@ -50,7 +52,8 @@ from twinline.sandbox.mailcatcher import CaughtMail
 
 OrderKind = Literal[
     "trial", "trial again", "buy", "buy line", "renew", "block", "block until", "unblock", "password", "move", "close",
-    "cancel", "cancel any", "cancel last", "cancel in Temporal", "again", "by many", "other body", "forgotten",
+    "cancel", "cancel here", "cancel any", "cancel last", "cancel in Temporal",
+    "again", "by many", "other body", "forgotten",
 ]  # fmt: skip
 
 BY_MANY: Final[Sequence[OrderKind]] = ("trial", "renew", "block", "move")
@@ -58,6 +61,7 @@ MOST_LINES: Final = 5
 SLACK: Final = timedelta(seconds=30)
 NEXT_LOOKS: Final = timedelta(minutes=11)
 """After which everything that waits for a retry was tried again: orders every ten minutes, mails too."""
+MILLISECOND: Final = timedelta(milliseconds=1)
 HOUR: Final = timedelta(hours=1)
 FOREVER: Final = timedelta(hours=1)
 ORDER_EVENTS: Final = frozenset(
@@ -109,6 +113,8 @@ class World:
     _seen_events: int = 0
     _proven: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     _mails: set[str] = field(default_factory=set[str])
+    _bodies: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    """What was stored, by Message-ID."""
     _message_ids: list[str] = field(default_factory=list[str])
     """Of the mails that arrived, in that order."""
 
@@ -142,11 +148,15 @@ class World:
         if not self.placed:
             return None
         candidates = [placed.order for placed in self.placed]
+        lines = list(self.picture.lines.values())
         if kind == "cancel last":
             return _cancelling(candidates[-1], self._numbers)
-        if kind == "cancel":
-            counts = {grant.order for line in self.picture.lines.values() for grant in line.open_grants}
-            counts |= {identity(line.move.order) for line in self.picture.lines.values() if line.move is not None}
+        if kind in ("cancel", "cancel here") and lines:
+            if kind == "cancel here":
+                which, at = divmod(which, len(lines))
+                lines = [lines[at]]
+            counts = {grant.order for line in lines for grant in line.open_grants}
+            counts |= {identity(line.move.order) for line in lines if line.move is not None}
             candidates = [order for order in candidates if identity(order) in counts] or candidates
         return _cancelling(candidates[which % len(candidates)], self._numbers)
 
@@ -177,16 +187,16 @@ class World:
             case _:
                 return None
 
-    async def place(self, kind: OrderKind, which: int) -> None:
-        """Hand an order in, and do not wait for what becomes of it."""
+    async def place(self, kind: OrderKind, which: int) -> Placed | None:
+        """Hand an order in, and do not wait for what becomes of it; None if there was none to be handed in."""
         if kind in ("again", "forgotten", "other body"):
             if not self.placed:
-                return
+                return None
             order = self.placed[which % len(self.placed)].order
             if kind == "forgotten":
                 if isinstance(order, CancelOrder) and identity(order) not in self.picture.taken:
                     # No Temporal forgets what runs, and this may have to tell what runs.
-                    return
+                    return None
                 await self.house.start("orders", FORGETFUL)
                 await self.house.start("hosts", FORGETFUL)
             elif kind == "other body":
@@ -195,18 +205,29 @@ class World:
             order = self.order(BY_MANY[which % len(BY_MANY)], which // len(BY_MANY))
         elif kind == "cancel in Temporal":
             await self._press_cancel(which)
-            return
-        elif kind in ("cancel", "cancel any", "cancel last"):
+            return None
+        elif kind in ("cancel", "cancel here", "cancel any", "cancel last"):
             order = self.cancellation(kind, which)
         else:
             order = self.order(kind, which)
         if order is None:
-            return
+            return None
         self.counts[f"order {kind}"] += 1
         twinline = self.house.forgetful if kind == "forgotten" else self.house.twinline
         for _ in range(7 if kind == "by many" else 1):
             waiting = asyncio.create_task(_placed(twinline, order))
             self.placed.append(Placed(order, waiting, len(self.versions) - 1))
+        return self.placed[-1]
+
+    async def is_taken(self, placed: Placed, *, within: float = 5.0) -> bool:
+        """Wait until an order is in the ledger, or refused; whether it is there and not done."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while not placed.outcome.done():
+                    status = await self.house.twinline.progress(order_workflow_id(placed.order))
+                    if status is not None and status.receipt is not None:
+                        return not status.done
+        return False
 
     async def _press_cancel(self, which: int) -> None:
         """Have a workflow that runs cancelled on Temporal's own pages."""
@@ -274,10 +295,21 @@ class World:
                 grant_id = row.grant_id
             after: dict[str, Any] = json.loads(event.after or "{}")
             told = Told(event.what, why, event.at, names[event.line_id][0], grant_id, after)
+            self._note_nearness(told)
             picture = self.picture.copy()
             self.versions.append(self._apply(picture, told))
             self.changes.append((told.at, len(self.versions) - 1, told.username))
             self.counts[f"event {told.what}"] += 1
+
+    def _note_nearness(self, told: Told) -> None:
+        """Count what is ordered at the very moment of an end."""
+        line = self.picture.lines.get(told.username)
+        if line is None or told.what not in ORDER_EVENTS:
+            return
+        ends = [*(grant.ends_at for grant in line.grants.values() if grant.moved_at != grant.ends_at)]
+        ends += [block.until for block in line.blocks.values() if block.until is not None]
+        if any(abs(told.at - end) <= MILLISECOND for end in ends):
+            self.counts[f"near: {told.what} within 1 ms of an end"] += 1
 
     def _withdraw(self, orders: Set[str]) -> None:
         if orders:
@@ -428,15 +460,17 @@ class World:
         caught = self._caught()
         async with self.house.ledger.read() as tx:
             rows = list(await tx.session.exec(select(models.Mail)))
-            bodies = {row.message_id: (await load_mail(tx, row.id)).body for row in rows}
+            for row in rows:
+                if row.message_id not in self._bodies:
+                    self._bodies[row.message_id] = (await load_mail(tx, row.id)).body
             names = {row.id: row.username for row in await tx.session.exec(select(models.Line))}
             orders = list(await tx.session.exec(select(models.Order)))
         await self._follow()
-        if len(bodies) != len(rows):
+        if len(self._bodies) != len(rows):
             raise Broken("I5: two messages with one Message-ID")
         copies = Counter(message_id for message_id, _ in caught)
         for message_id, mail in caught:
-            if bodies.get(message_id) != mail.raw:
+            if self._bodies.get(message_id) != mail.raw:
                 raise Broken(f"I5: a mail that is not the one that was stored: {mail.subject}")
         more = sum(copies.values()) - len(copies)
         if more > self.answers_lost + self.house.lapses.happened:
@@ -515,7 +549,7 @@ class World:
         await self._check_reminders()
         await self._check_told_of_cancellations()
         if dead is None:
-            self._check_settled()
+            await self._check_settled()
 
     async def _check_all(self, dead: str | None) -> None:
         async with self.house.ledger.read() as tx:
@@ -599,7 +633,7 @@ class World:
         before = [number for at, number in mine if at < moment]
         return self.versions[max(before)] if before else None
 
-    def _check_settled(self) -> None:
+    async def _check_settled(self) -> None:
         """With everything repaired no order waits but those that wait for a moment to come."""
         for placed in self.placed:
             if placed.outcome.done():
@@ -607,7 +641,16 @@ class World:
             line = self.picture.lines.get(getattr(placed.order, "line", "") or "")
             moving = isinstance(placed.order, MoveOrder) and line is not None and line.move is not None
             if not moving:
-                raise Broken(f"{identity(placed.order)} is not done, though nothing is in its way")
+                events = await self._history(placed.order)
+                if events[-1:] in (["WORKFLOW_TASK_SCHEDULED"], ["WORKFLOW_TASK_STARTED"]):
+                    raise ServerHangs(f"nobody was given the task of {identity(placed.order)}")
+                raise Broken(f"{identity(placed.order)} is not done, though nothing is in its way: {events[-12:]}")
+
+    async def _history(self, order: Order) -> list[str]:
+        """What Temporal has noted of an order, in its own words."""
+        handle = self.house.clients[FIRST].get_workflow_handle(order_workflow_id(order))
+        events = [event async for event in handle.fetch_history_events()]
+        return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in events]
 
     # -- secrets
 
