@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +57,22 @@ ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
 if os.getppid() == parent:
     os.execv(sys.argv[4], sys.argv[4:])
 """
+_EMPTY: Final = """
+DO $$
+DECLARE one record;
+BEGIN
+    PERFORM pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid();
+    -- Without triggers: events can't be deleted otherwise.
+    SET LOCAL session_replication_role = replica;
+    FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version' LOOP
+        EXECUTE format('DELETE FROM %I', one.tablename);
+    END LOOP;
+    FOR one IN SELECT sequencename FROM pg_sequences WHERE schemaname = 'public' LOOP
+        EXECUTE format('ALTER SEQUENCE %I RESTART', one.sequencename);
+    END LOOP;
+    PERFORM pg_stat_reset();
+END $$"""
 _ACCESS: Final = f"local all {GUARDED} scram-sha-256\nlocal all all trust\n"
 
 
@@ -67,6 +83,8 @@ class Cluster:
     folder: Path
     programs: Path
     process: "subprocess.Popen[bytes]"
+    spare: list[str] = field(default_factory=list[str])
+    """Databases with nothing in them but the schema."""
     _count: int = 0
 
     def url(self, database: str, *, user: str = OWNER, password: str | None = None) -> str:
@@ -96,6 +114,11 @@ class Cluster:
         assert found is not None
         folder = self.folder / "data" / "base" / str(found[0])
         return b"".join(file.read_bytes() for file in folder.iterdir() if file.is_file())
+
+    def empty(self, database: str) -> None:
+        """Remove every row but the schema's version, and what was counted, whoever is connected."""
+        with self.admin(database) as admin:
+            admin.execute(_EMPTY.encode())
 
     def drop(self, database: str) -> None:
         """Remove a database, whoever is connected to it."""
