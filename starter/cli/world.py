@@ -1,5 +1,6 @@
 """`twinline dev` and `twinline demo`: the embedded world, to stay or to be told about."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +25,9 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     broken: Annotated[
-        str | None, typer.Option("--break", metavar="NAME", help="Break one thing, so that the demo has to notice.")
-    ] = None,
+        list[str],
+        typer.Option("--break", metavar="NAME", help="Break this, so that the demo has to notice; may be repeated."),
+    ] = [],  # noqa: B006 - typer copies it
     output: Annotated[Path, typer.Option(help="Where the customer's mail is saved.")] = DEFAULT_OUTPUT,
     timescale: Timescale = 0.25,
 ) -> None:
@@ -35,14 +37,16 @@ def demo(
     """
     from starter.demo import BREAKS
 
-    if broken is not None and broken not in BREAKS:
+    for name in broken:
+        if name in BREAKS:
+            continue
         names = "\n".join(f"  {thing.name:<17} {thing.meaning}" for thing in BREAKS.values())
-        typer.echo(f'there is nothing called "{broken}" to break; choose one of\n{names}', err=True)
+        typer.echo(f'there is nothing called "{name}" to break; choose one of\n{names}', err=True)
         raise typer.Exit(Exit.USAGE)
     perform(_demo(broken, output, timescale), as_json=False)
 
 
-async def _demo(broken: str | None, output: Path, timescale: float) -> int:
+async def _demo(broken: Sequence[str], output: Path, timescale: float) -> int:
     import tempfile
 
     from rich.console import Console
@@ -50,9 +54,11 @@ async def _demo(broken: str | None, output: Path, timescale: float) -> int:
     from starter.demo import BREAKS, run_demo
     from starter.demo.show import Show
 
-    thing = BREAKS[broken] if broken is not None else None
+    breaks = [BREAKS[name] for name in broken]
     with tempfile.TemporaryDirectory(prefix="twinline-demo-") as folder:
-        held = await run_demo(Path(folder) / "world", Show(Console()), broken=thing, timescale=timescale, output=output)
+        held = await run_demo(
+            Path(folder) / "world", Show(Console()), broken=breaks, timescale=timescale, output=output
+        )
     return Exit.DONE if held else 1
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -59,7 +59,7 @@ class Demo:
     """Tells the story in a running world and checks what it shows."""
 
     def __init__(
-        self, world: World, show: Show, *, twinline: Twinline, ledger: Ledger, broken: Break | None, output: Path
+        self, world: World, show: Show, *, twinline: Twinline, ledger: Ledger, broken: Sequence[Break], output: Path
     ) -> None:
         self._world = world
         self._show = show
@@ -189,15 +189,16 @@ class Demo:
     # -- steps
 
     async def _break(self, moment: str) -> None:
-        if self._broken is not None and self._broken.before == moment:
-            self._show.say(f"(broken on purpose: {self._broken.meaning})")
-            await self._broken.do(self._world, self._username)
+        for broken in self._broken:
+            if broken.before == moment:
+                self._show.say(f"(broken on purpose: {broken.meaning})")
+                await broken.do(self._world, self._username)
 
     async def _order(self, order: Order) -> Receipt:
         kind = order_kind(order)
         await self._break(kind)
         begun = time.monotonic()
-        patience = PATIENCE if self._broken is None else PATIENCE_WITH_A_BREAK
+        patience = PATIENCE_WITH_A_BREAK if self._broken else PATIENCE
         try:
             status = await self._twinline.place(order, patience=patience)
         except TwinlineError as error:
@@ -305,7 +306,7 @@ async def _doors(world: World) -> AsyncGenerator[tuple[Twinline, Ledger]]:
         await ledger.close()
 
 
-async def run_demo(folder: Path, show: Show, *, broken: Break | None, timescale: float, output: Path) -> bool:
+async def run_demo(folder: Path, show: Show, *, broken: Sequence[Break], timescale: float, output: Path) -> bool:
     """Start a world in `folder`, tell the story, stop the world; whether everything held."""
     show.title(
         "twinline: one line on two daemons that share nothing",
