@@ -18,7 +18,7 @@ from rich.text import Text
 from starter import bulk
 from starter.cli.context import CONNECT_PATIENCE, Context
 from starter.cli.invalid import invalid_order
-from starter.cli.render import Exit, cells, err, moment, out, plain_table, say, show_json
+from starter.cli.render import Exit, cells, err, moment, out, plain_table, say, show_json, show_table
 from starter.cli.running import confirm
 from starter.client import Twinline
 from twinline.bulk import (
@@ -177,7 +177,7 @@ async def list_all(*, caller: str | None, limit: int, cursor: str | None, as_jso
     for run in page.runs:
         stands = counts_in_words(run.counts)
         table.add_row(*cells(run.run, run.kind, run.caller, moment(run.created_at), run.state, stands))
-    out().print(table)
+    show_table(table)
     if page.cursor is not None:
         say(f"There are more: add --cursor {page.cursor}")
     return Exit.DONE
@@ -273,7 +273,7 @@ def _print_changes(plan: BulkPlan, console: Console) -> None:
     for change in plan.changes[:SHOWN]:
         table.add_row(Text(str(change.row)), Text(change.line), *_difference(change), Text(change.note, style="yellow"))
     if plan.changes:
-        console.print(table)
+        show_table(table, console)
     if len(plan.changes) > SHOWN:
         console.print(Text(f"… and {len(plan.changes) - SHOWN} more; --json shows all"))
     changed = sum(change.before != change.after for change in plan.changes)
@@ -316,7 +316,7 @@ def _show_run(found: BulkView, items: ItemPage, *, as_json: bool) -> None:
             why = "" if item.problem is None else f"{item.problem.type}: {item.problem.message}"
             table.add_row(*cells(str(item.row), item.line, item.state, why or item.note))
         console.print()
-        console.print(table)
+        show_table(table, console)
     if items.cursor is not None:
         say(f"There are more: `twinline bulk show {found.run} --cursor {items.cursor}`")
     console.print()

@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 from activities.host_ledger import LedgerOfHosts
 from starter.cli.context import Context
 from starter.cli.explain import meaning
-from starter.cli.render import Exit, cells, out, plain_table, say, show_json
+from starter.cli.render import Exit, cells, out, plain_table, say, show_json, show_table
 from starter.cli.running import confirm
 from starter.cli.watching import shown_while
 from twinline.errors import Unavailable
@@ -210,7 +210,7 @@ def _show(found: HostDrift) -> None:
     table = plain_table("line", "", "ledger", "file", "daemon")
     for line in drift.lines:
         table.add_row(*cells(line.username, "\n".join(_words(line)), *(_side(side) for side in _sides(line))))
-    out().print(table)
+    show_table(table)
 
 
 def _words(line: LineDrift) -> list[str]:

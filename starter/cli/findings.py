@@ -6,7 +6,7 @@ from typing import Final
 
 from rich.text import Text
 
-from starter.cli.render import Exit, out, plain_table, show_json
+from starter.cli.render import Exit, out, plain_table, show_json, show_table
 from twinline.hosts.check import Finding, Verdict
 
 _STYLES: Final = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
@@ -44,7 +44,7 @@ def show_findings(findings: Sequence[Finding], *, as_json: bool, brief: bool = F
         verdict = Text(f"{finding.verdict:<4}", style=_STYLES[finding.verdict])
         table.add_row(verdict, Text(finding.subject), Text(finding.item), message)
     if shown:
-        out().print(table)
+        show_table(table)
     out().print(Text(summary(findings), style="dim"))
 
 

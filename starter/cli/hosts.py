@@ -16,6 +16,17 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
+@host_app.command("list")
+def list_hosts(hosts: options.Hosts = None, *, as_json: options.AsJson = False) -> None:
+    """List hosts with what the ledger knows of them: lines served, halves behind, and who waits for a person.
+
+    Example: twinline host list
+    """
+    from starter.cli.hosts_shown import list_hosts
+
+    perform(list_hosts(hosts or [], as_json=as_json), as_json=as_json)
+
+
 @host_app.command("check")
 def check(
     hosts: options.Hosts = None,

@@ -1,17 +1,19 @@
 """Shows lines as the ledger knows them."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import get_args
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 from rich.table import Table
 from rich.text import Text
 
 from starter.cli.context import Context
 from starter.cli.explain import meaning
 from starter.cli.receipts import PROVEN, halves_table
-from starter.cli.render import Exit, block_line, cells, moment, out, plain_table, say, show_json
+from starter.cli.render import Exit, block_line, cells, moment, out, plain_table, say, show_json, show_table
 from twinline.errors import InvalidOrder
+from twinline.ledger.events import line_events
 from twinline.ledger.halves import HalfProgress
 from twinline.ledger.queries import (
     GrantView,
@@ -68,12 +70,49 @@ async def list_lines(
         blocks = ", ".join(f"{block.owner} {block.case}" for block in view.blocks)
         table.add_row(*cells(view.username, view.plan, view.state, moment(view.ends_at), view.pair, halves, blocks))
     if page.lines:
-        out().print(table)
+        show_table(table)
     else:
         say("No line is like that.")
     if page.cursor is not None:
         say(f"There are more: add --cursor {page.cursor}")
     return Exit.DONE
+
+
+async def list_events(username: str, *, limit: int, cursor: str | None, as_json: bool) -> int:
+    """List what happened to a line; raises UnknownLine, LineErased, InvalidOrder (no such cursor), Unavailable."""
+    async with Context.load().ledger() as ledger, ledger.read() as tx:
+        page = await line_events(tx, username, cursor=cursor, limit=limit)
+    if as_json:
+        show_json(page)
+        return Exit.DONE
+    table = plain_table("when", "who", "what", "why", "change")
+    for event in page.events:
+        changes = "\n".join(changes_in_words(event.before or {}, event.after or {}))
+        table.add_row(*cells(moment(event.at), event.who, event.what, event.why, changes))
+    show_table(table)
+    if page.cursor is not None:
+        say(f"There are more: add --cursor {page.cursor}")
+    return Exit.DONE
+
+
+def changes_in_words(before: Mapping[str, JsonValue], after: Mapping[str, JsonValue]) -> list[str]:
+    """What differs between two pictures of something, each with its name."""
+    return [
+        f"{name}: {_shown(value)}" if name not in before else f"{name}: {_shown(before[name])} → {_shown(value)}"
+        for name, value in after.items()
+        if before.get(name) != value and (name in before or value)
+    ]
+
+
+def _shown(value: JsonValue) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "none"
+    if isinstance(value, str):
+        try:
+            return moment(datetime.fromisoformat(value)) if "T" in value else value
+        except ValueError:
+            return value
+    return "none" if value is None else str(value)
 
 
 def _state(text: str | None) -> LineState | None:
@@ -113,7 +152,7 @@ def _print_line(view: LineView, password: str | None) -> None:
         head.add_row(*cells("closed", moment(view.closed_at)))
     console.print(head)
     console.print()
-    console.print(halves_table([half.receipt() for half in view.halves], now=datetime.now(UTC)))
+    show_table(halves_table([half.receipt() for half in view.halves], now=datetime.now(UTC)))
     console.print()
     console.print(Text(_closing(view)), soft_wrap=True)
 

@@ -15,7 +15,7 @@ from starter.cli.orders_shown import OrderName, show_order
 from starter.cli.orders_stuck import workflows_of
 from starter.cli.placing import WAITING, Waiting, show_status
 from starter.cli.receipts import PROVEN, needs_a_person
-from starter.cli.render import Exit, cells, out, plain_table, say, show_json
+from starter.cli.render import Exit, cells, plain_table, say, show_json, show_table
 from starter.cli.watching import shown_while, watched
 from starter.client import Twinline
 from twinline.errors import InvalidOrder, NothingToRetry, TwinlineError, Unavailable
@@ -193,7 +193,7 @@ def _show_asked(asked: AskedList, *, as_json: bool) -> int:
         table = plain_table("workflow", "what came of it")
         for one in asked.workflows:
             table.add_row(*cells(one.workflow_id, _outcome(one)))
-        out().print(table)
+        show_table(table)
     if not as_json:
         for name in asked.reconcile:
             say(f"Nothing waits for line {name}; Reconcile takes it up in its next round.")

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from starter.cli.context import Context
 from starter.cli.invalid import invalid_order
 from starter.cli.placing import WAITING, Waiting, not_taken, show_status
-from starter.cli.render import Exit, cells, moment, out, plain_table, say, show_json, show_refusal
+from starter.cli.render import Exit, cells, moment, plain_table, say, show_json, show_refusal, show_table
 from starter.cli.watching import watched
 from starter.client import Twinline
 from starter.from_ledger import receipt_from_ledger
@@ -128,7 +128,7 @@ async def list_orders(
         own_id = view.ref.partition("/")[0]
         table.add_row(*cells(own_id, view.kind, view.caller, view.username, moment(view.created_at), settled_at))
     if page.orders:
-        out().print(table)
+        show_table(table)
     else:
         say("No order is like that.")
     if page.cursor is not None:

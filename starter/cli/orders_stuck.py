@@ -10,7 +10,7 @@ from temporalio.service import RPCError
 from starter.cli.context import Context
 from starter.cli.explain import meaning
 from starter.cli.orders_shown import LOOK_PATIENCE
-from starter.cli.render import Exit, cells, out, plain_table, say, show_json
+from starter.cli.render import Exit, cells, out, plain_table, say, show_json, show_table
 from twinline.errors import TwinlineError
 from twinline.ledger.stuck import AskingHost, StuckHalf, asking_hosts, stuck_halves
 from twinline.messages import HalfState, Message
@@ -97,7 +97,7 @@ def _print_stuck(
         table.add_row(*cells("", asking.host, _since(asking.since, now), asking.reason, "nobody yet"))
     for other in others:
         table.add_row(*cells("?", "?", "", other.reason, other.workflow_id))
-    console.print(table)
+    show_table(table)
     console.print()
     for code in dict.fromkeys(one.reason for one in (*halves, *hosts, *others)):
         if code is not None:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from starter.cli.explain import meaning
-from starter.cli.render import Exit, block_line, cells, moment, plain_table
+from starter.cli.render import Exit, block_line, cells, moment, plain_table, show_table
 from twinline.messages import BlockInfo, HalfReceipt, HalfState, MailReceipt, MailState, OrderKind, Receipt
 from twinline.spans import span
 
@@ -71,7 +71,7 @@ def show_receipt(console: Console, receipt: Receipt, *, done: bool, now: datetim
     head.add_row(*cells("mail", "none so far" if mail is None else f"{mail.kind}: {mail.state}"))
     console.print(head)
     console.print()
-    console.print(halves_table(receipt.halves, now=now))
+    show_table(halves_table(receipt.halves, now=now), console)
     console.print()
     style = "green" if exit_of(receipt, done=done) is Exit.DONE else "yellow"
     console.print(Text(closing(receipt, done=done), style=style), soft_wrap=True)

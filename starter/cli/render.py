@@ -149,9 +149,26 @@ def plain_table(*columns: str) -> Table:
     return table
 
 
+def show_table(table: Table, console: Console | None = None) -> None:
+    """Print a table; where it would have to break words, as on a narrow terminal, each row as a list instead."""
+    console = console or out()
+    if not console.is_terminal or console.measure(table).minimum <= console.width:
+        console.print(table)
+        return
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True, style="dim")
+        grid.add_column(overflow="fold")
+        for column, cell in zip(table.columns, row, strict=True):
+            if not isinstance(cell, Text) or cell.plain:
+                grid.add_row(column.header, cell)
+        console.print(grid)
+        console.print()
+
+
 def cells(*texts: str) -> Sequence[Text]:
-    """Table cells in which nothing is taken for markup."""
-    return [Text(text) for text in texts]
+    """Table cells in which nothing is taken for markup, and nothing is wider than it was measured."""
+    return [Text(printable(text)) for text in texts]
 
 
 def moment(when: datetime) -> str:

@@ -251,6 +251,23 @@ def show_line(
     perform(show_line(line, reveal=reveal, as_json=as_json), as_json=as_json)
 
 
+@line_app.command("events")
+def list_events(
+    line: options.Line,
+    *,
+    limit: options.Limit = 100,
+    cursor: options.Cursor = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Tell what happened to a line, the newest first: who did what, why, and what it changed.
+
+    Example: twinline line events k7mq3xw9ab
+    """
+    from starter.cli.lines_shown import list_events
+
+    perform(list_events(line, limit=limit, cursor=cursor, as_json=as_json), as_json=as_json)
+
+
 @line_app.command("list")
 def list_lines(
     *,

@@ -7,7 +7,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from starter.cli.context import Context
-from starter.cli.render import Exit, cells, moment, out, plain_table, say, show_json, show_text
+from starter.cli.render import Exit, cells, moment, plain_table, say, show_json, show_table, show_text
 from twinline.errors import InvalidOrder
 from twinline.ledger import tokens
 from twinline.messages import RetryNow
@@ -96,7 +96,7 @@ async def list_tokens(*, as_json: bool) -> int:
             *cells(token.token_id, token.caller, bound, scopes, token.standing, moment(token.expires_at), used)
         )
     if found.tokens:
-        out().print(table)
+        show_table(table)
     else:
         say("There is no token yet.", hint="`twinline token create` makes one.")
     return Exit.DONE

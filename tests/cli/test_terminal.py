@@ -205,6 +205,7 @@ async def test_a_locale_without_our_characters_is_no_reason_to_fail(alone: Alone
     assert (code, err) == (0, b"")
     assert alone.line.encode() in out
     assert b"?31m?shared? by" in out
+    assert b"[red]" in out
     assert (await cold("--help", env=env))[0] == 0
 
 
