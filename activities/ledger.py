@@ -10,7 +10,7 @@ from activities.errors import translated
 from twinline.errors import InvalidOrder
 from twinline.ledger import Ledger, cancels, halves, moves, orders, terms
 from twinline.ledger.tx import WriteTx
-from twinline.mail import Address, AddressError, normalise_person, parse_address
+from twinline.mail import Address, AddressError, DisposableDomains, normalise_person, parse_address
 from twinline.messages import (
     BlockOrder,
     CancelTaken,
@@ -56,6 +56,7 @@ class LedgerActivities:
     def __init__(self, ledger: Ledger, settings: Settings) -> None:
         self._ledger = ledger
         self._settings = settings
+        self._disposable = DisposableDomains(settings.disposable_domains)
 
     def all(self) -> Sequence[Callable[..., Any]]:
         """Every activity of this class, for the worker to register."""
@@ -87,7 +88,12 @@ class LedgerActivities:
             order = task.order.model_copy(update={"email": email.text})
             async with self._ledger.write() as tx:
                 recorded = await orders.record_trial(
-                    tx, order, person=normalise_person(email), now=task.at, workflow_id=task.workflow_id
+                    tx,
+                    order,
+                    person=normalise_person(email),
+                    disposable=self._disposable.lists(email.domain),
+                    now=task.at,
+                    workflow_id=task.workflow_id,
                 )
             return self._with_times(recorded)
 

@@ -20,6 +20,7 @@ from twinline.hosts.errors import HostError
 from twinline.hosts.ports import Half, Wanted
 from twinline.hosts.writer import HostWriter
 from twinline.ledger import Ledger, terms
+from twinline.ledger.trial_door import forget_ranges
 from twinline.messages import DriftedLine, HostReconciled, NameOf, ReconcileTask, Sweep
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,14 @@ class SweepActivities:
 
     @activity.defn(name=NameOf.END_OVERDUE)
     async def end_overdue(self, sweep: Sweep) -> int:
-        """End grants of this host's lines that are past their end, by the rule of a Term; how many there were."""
+        """End grants of this host's lines that are past their end, by the rule of a Term; how many there were.
+
+        What is kept for a day is forgotten on the way.
+        """
         count = 0
         with translated():
+            async with self._ledger.write() as tx:
+                await forget_ranges(tx, now=sweep.at)
             while True:
                 async with self._ledger.read() as tx:
                     found = await terms.overdue(tx, sweep.host, now=sweep.at, limit=SWEPT_AT_ONCE)

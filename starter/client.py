@@ -74,6 +74,7 @@ _WORKFLOWS = {
     OrderKind.CANCEL: NameOf.CANCEL,
 }
 
+Standing = Literal["unknown", "running", "refused", "done"]
 _Handle = WorkflowHandle[object, OrderStatus]
 
 
@@ -110,6 +111,10 @@ class Twinline:
             )
         return status or OrderStatus(fingerprint=fingerprint, done=False)
 
+    async def hand_in(self, order: Order) -> None:
+        """Place an order and do not even look how it stands; raises Unavailable."""
+        await self._start(order, priority_of(order))
+
     async def answers(self) -> bool:
         """Whether Temporal answers and has our namespace."""
         asked = DescribeNamespaceRequest(namespace=self._client.namespace)
@@ -119,7 +124,7 @@ class Twinline:
             return False
         return True
 
-    async def standing(self, workflow_id: str) -> Literal["unknown", "running", "refused", "done"]:
+    async def standing(self, workflow_id: str) -> Standing:
         """How a workflow stands as Temporal knows without a worker; no answer counts as unknown."""
         try:
             found = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=QUERY_TIMEOUT)

@@ -2,30 +2,47 @@
 
 import asyncio
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pydantic import Field
 
+from starter.access import (
+    SCOPES,
+    is_untold,
+    may_be_about_no_line,
+    refuse_others_blocks,
+    require,
+    require_look,
+    require_own_line,
+    unknown_line,
+)
 from starter.checks import check_address
-from starter.client import Twinline
+from starter.client import Standing, Twinline
 from starter.from_ledger import receipt_from_ledger
+from starter.limits import FAILURES_A_MINUTE, Allowance, Buckets
+from starter.order_ids import OrderId, unknown_order
+from starter.trial_door import ACCEPTED, TrialDoor, TrialRules
 from twinline.errors import (
+    InvalidOrder,
     InvalidToken,
     LineErased,
-    ScopeMissing,
+    OrderCancelled,
+    TooManyRequests,
     TwinlineError,
-    UnknownLine,
     UnknownOrder,
 )
 from twinline.ledger import Ledger, tokens
+from twinline.ledger.events import EventPage, line_events
 from twinline.ledger.filing import earlier_order
-from twinline.ledger.lines import line_by_username
 from twinline.ledger.queries import (
     LineFilter,
     LinePage,
     LineView,
+    OrderView,
     is_opened_by,
     line_view,
     list_lines,
@@ -34,41 +51,15 @@ from twinline.ledger.queries import (
 )
 from twinline.ledger.schema import is_current
 from twinline.ledger.tokens import TokenView
-from twinline.ledger.tx import ReadTx
-from twinline.messages import (
-    BlockOrder,
-    BlockOwner,
-    CancelOrder,
-    Message,
-    Order,
-    OrderKind,
-    Receipt,
-    Refusal,
-    TrialOrder,
-    UnblockOrder,
-    order_kind,
-    order_ref,
-)
-from twinline.tokens import Scope, allows, use_is_due
+from twinline.ledger.trial_door import refuse_taken_id, was_asked_for
+from twinline.messages import CancelOrder, Message, Order, OrderKind, Receipt, Refusal, TrialOrder, order_kind
+from twinline.tokens import Scope, allows, parse_token, use_is_due
 
 REFUSAL_PATIENCE: Final = timedelta(seconds=5)
 """How long to wait for the reason of an order that Temporal calls failed; it is there already."""
 
 # Not all that a database is asked for can be in one: PostgreSQL takes no NUL.
-_ID: Final = re.compile(r"[A-Za-z0-9._:~-]{1,200}", re.ASCII)
 _NAME: Final = re.compile(r"[A-Za-z0-9]{1,20}", re.ASCII)
-
-_SCOPES: Final = {
-    OrderKind.TRIAL: Scope.TRIALS_CREATE,
-    OrderKind.PURCHASE: Scope.PURCHASES_CREATE,
-    OrderKind.RENEWAL: Scope.RENEWALS_CREATE,
-    OrderKind.BLOCK: Scope.BLOCKS_WRITE,
-    OrderKind.UNBLOCK: Scope.BLOCKS_WRITE,
-    OrderKind.PASSWORD: Scope.ADMIN,
-    OrderKind.MOVE: Scope.ADMIN,
-    OrderKind.CLOSE: Scope.ADMIN,
-    OrderKind.CANCEL: Scope.ADMIN,
-}
 
 
 class OrderAnswer(Message):
@@ -81,6 +72,8 @@ class OrderAnswer(Message):
     done: bool
     receipt: Receipt | None = None
     refused: Refusal | None = None
+    note: str | None = None
+    """All there is to be told of a trial to a caller who may not know what becomes of it."""
 
 
 class LineAnswer(LineView):
@@ -97,50 +90,71 @@ class Readiness(Message):
     temporal: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class OrderId:
-    """An order's id as `OrderAnswer.id` gives it (kind~ref, a block's with its line's digest), or the caller's own."""
+@dataclass(frozen=True)
+class Admitted:
+    """Whose token it is, and how many requests may follow with it."""
 
-    kind: OrderKind | None
-    ref: str
+    who: TokenView
+    allowance: Allowance
 
-    @classmethod
-    def of(cls, order: Order) -> "OrderId":
-        """The id of an order."""
-        return cls(kind=order_kind(order), ref=order_ref(order))
 
-    @classmethod
-    def parse(cls, text: str) -> "OrderId":
-        """Read an id; raises UnknownOrder for one that can't be."""
-        if not _ID.fullmatch(text):
-            raise _unknown_order()
-        first, tilde, rest = text.partition("~")
-        if tilde and first in set(OrderKind):
-            return cls(kind=OrderKind(first), ref=rest.replace("~", "/"))
-        return cls(kind=None, ref=text)
+@dataclass(frozen=True)
+class Placed:
+    """An order that was placed; `known` when it had been before."""
 
-    @property
-    def text(self) -> str:
-        """As a part of a URL: neither order ids nor cases hold a tilde."""
-        return f"{self.kind}~{self.ref.replace('/', '~')}"
-
-    def workflow_ids(self, caller: str) -> dict[OrderKind, str]:
-        """The workflows that it may be."""
-        kinds = tuple(kind for kind in OrderKind if self.kind in (None, kind))
-        # A cancellation is never meant by the bare id: that is the id of what it takes back.
-        kinds = tuple(kind for kind in kinds if self.kind is not None or kind is not OrderKind.CANCEL)
-        return {kind: f"{kind}/{caller}/{self.ref}" for kind in kinds}
+    answer: OrderAnswer
+    known: bool
 
 
 class Desk:
-    """Takes orders and questions of callers that showed a token."""
+    """Takes orders and questions of callers that showed a token.
 
-    def __init__(self, ledger: Ledger, twinline: Twinline) -> None:
+    Rates are counted in the memory of this process; `clock` gives seconds, and never goes back.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        twinline: Twinline,
+        *,
+        trials: TrialRules | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ledger = ledger
         self._twinline = twinline
+        self._trial_door = TrialDoor(ledger, trials or TrialRules())
+        self._requests = Buckets(clock=clock)
+        self._failures = Buckets(clock=clock)
 
-    async def who(self, token: str | None) -> TokenView:
-        """Whose token that is; raises InvalidToken, Unavailable."""
+    async def admit(self, token: str | None, *, sender: str) -> Admitted:
+        """Whose token that is; `sender` is who sends it, as far as an address tells.
+
+        Who failed too often is not even looked at, unless a token of that id was seen to count by this process.
+        Raises InvalidToken, TooManyRequests, Unavailable.
+        """
+        shown = None if token is None else parse_token(token)
+        failures = self._failures.look(sender, FAILURES_A_MINUTE)
+        if failures.exceeded and (shown is None or shown.token_id not in self._requests):
+            raise TooManyRequests(
+                "too many requests without a token that counts came from this address",
+                hint="Wait as long as Retry-After says, then send a token that counts.",
+                wait=failures.wait,
+            )
+        try:
+            who = await self._who(token)
+        except InvalidToken:
+            self._failures.take(sender, FAILURES_A_MINUTE)
+            raise
+        allowance = self._requests.take(who.token_id, who.rate)
+        if allowance.exceeded:
+            raise TooManyRequests(
+                f"this token may send {who.rate} requests a minute",
+                hint="Wait as long as Retry-After says; nothing was done.",
+                wait=allowance.wait,
+            )
+        return Admitted(who, allowance)
+
+    async def _who(self, token: str | None) -> TokenView:
         if token is None:
             raise InvalidToken("this needs a token", hint="Send it as  Authorization: Bearer twl_…")
         now = datetime.now(UTC)
@@ -151,39 +165,73 @@ class Desk:
                 await tokens.note_use(tx, found.token_id, now=now)
         return found
 
-    async def place(self, order: Order, who: TokenView, *, patience: timedelta) -> tuple[OrderAnswer, bool]:
-        """Place an order as `Twinline.place` does; also tells whether it was taken before.
+    async def place(self, order: Order, who: TokenView, *, patience: timedelta, client: str | None = None) -> Placed:
+        """Place an order as `Twinline.place` does; `client` is from where a customer asks for a trial, if that is told.
 
-        Raises what refused it, ScopeMissing, and UnknownLine for a line of somebody else.
+        Raises what refused it, ScopeMissing, and UnknownLine for a line of somebody else. Of a trial a caller who may
+        not read lines is told only what would refuse it whoever asks.
         """
-        _require(who, _SCOPES[order_kind(order)])
-        _refuse_others_blocks(who, order)
-        check_address(order)
-        name = OrderId.of(order)
-        async with self._ledger.read() as tx:
-            line = None if isinstance(order, TrialOrder | CancelOrder) else order.line
-            if line is not None:
-                await _own_line(tx, line, who)
-            known = await earlier_order(tx, order) is not None
+        require(who, SCOPES[order_kind(order)])
+        refuse_others_blocks(who, order)
+        address = check_address(order)
+        untold = isinstance(order, TrialOrder) and is_untold(who)
+        as_taken = order
+        if isinstance(order, TrialOrder) and address is not None:
+            # The ledger keeps it in its plain form.
+            as_taken = order.model_copy(update={"email": address.text})
+        known = await self._is_known(as_taken, who, untold=untold)
+        if isinstance(as_taken, TrialOrder) and address is not None:
+            await self._trial_door.admit(as_taken, address, who, client=client, known=known)
+        if untold:
+            await self._twinline.hand_in(order)
+            return Placed(_untold_answer(OrderId.of(order)), known=False)
         status = await self._twinline.place(order, patience=patience)
-        answer = OrderAnswer(
-            id=name.text, order=_own_id(name), kind=order_kind(order), done=status.done, receipt=status.receipt
-        )
-        return answer, known
+        return Placed(_answer(OrderId.of(order), done=status.done, receipt=status.receipt), known=known)
+
+    async def _is_known(self, order: Order, who: TokenView, *, untold: bool) -> bool:
+        """Whether the ledger has this order; raises what speaks against it there."""
+        line = None if isinstance(order, TrialOrder | CancelOrder) else order.line
+        async with self._ledger.read() as tx:
+            if line is not None:
+                await require_own_line(tx, line, who)
+            await refuse_taken_id(tx, order)
+            try:
+                return await earlier_order(tx, order) is not None
+            except (LineErased, OrderCancelled):
+                if not untold:
+                    raise
+                return True
+
+    async def cancel(self, text: str, who: TokenView, *, reason: str, patience: timedelta) -> Placed:
+        """Take an order of this caller back, as `Twinline.cancel` does; gives the cancellation, an order of its own.
+
+        `reason` is kept for ever. Raises UnknownOrder, CannotCancel, InvalidOrder (ambiguous), ScopeMissing.
+        """
+        name = OrderId.parse(text)
+        if is_untold(who) and allows(who.scopes, Scope.TRIALS_CREATE) and name.may_be_trial:
+            require(who, Scope.LINES_READ)
+        view = await self._view(name, who)
+        found = await self._running(name, who) if view is None else OrderId(kind=view.kind, ref=view.ref)
+        if found is None or found.kind is None:
+            raise unknown_order()
+        require(who, SCOPES[found.kind])
+        order = CancelOrder(caller=who.caller, order=found.own, of=found.kind, reason=reason, actor=who.caller)
+        status = await self._twinline.place(order, patience=patience)
+        known = view is not None and view.cancelled_at is not None
+        return Placed(_answer(OrderId.of(order), done=status.done, receipt=status.receipt), known=known)
 
     async def order(self, text: str, who: TokenView) -> OrderAnswer:
         """How far an order of this caller is; raises UnknownOrder, InvalidOrder (ambiguous), ScopeMissing."""
         name = OrderId.parse(text)
-        async with self._ledger.read() as tx:
-            try:
-                view = await order_view(tx, name.ref, caller=who.caller, kind=name.kind)
-            except UnknownOrder:
-                view = None
-            if view is not None and who.reseller and not await is_opened_by(tx, view.recorded.line_id, who.caller):
-                raise _unknown_order()
+        if is_untold(who) and name.kind is OrderKind.CANCEL and name.may_be_trial:
+            raise unknown_order()
+        view = await self._view(name, who)
         if view is None:
             return await self._not_taken(name, who)
-        _require_look(who, view.kind)
+        full = OrderId(kind=view.kind, ref=view.ref)
+        require_look(who, full)
+        if view.kind is OrderKind.TRIAL and is_untold(who):
+            return _untold_answer(full)
         receipt, done = view.receipt, view.receipt is not None
         if receipt is None:
             live = await self._twinline.progress(view.workflow_id)
@@ -191,25 +239,49 @@ class Desk:
             done = live is not None and live.done
         if receipt is None:
             receipt = await receipt_from_ledger(self._ledger, view)
-        full = OrderId(kind=view.kind, ref=view.ref)
-        return OrderAnswer(id=full.text, order=_own_id(full), kind=view.kind, done=done, receipt=receipt)
+        return _answer(full, done=done, receipt=receipt)
+
+    async def _view(self, name: OrderId, who: TokenView) -> OrderView | None:
+        """The order, if the ledger has taken it; raises UnknownOrder for one about somebody else's line."""
+        async with self._ledger.read() as tx:
+            try:
+                view = await order_view(tx, name.ref, caller=who.caller, kind=name.kind)
+            except UnknownOrder:
+                return None
+            except InvalidOrder:
+                raise InvalidOrder(
+                    "this caller has more than one order of that id",
+                    hint="Ask for the `id` that the order's answer had, such as block~C-7~….",
+                ) from None
+            if who.reseller and not await is_opened_by(tx, view.recorded.line_id, who.caller):
+                raise unknown_order()
+        return view
 
     async def line(self, username: str, who: TokenView) -> LineAnswer:
         """Show a line; raises UnknownLine (also for one of somebody else), LineErased, ScopeMissing."""
-        _require(who, Scope.LINES_READ)
+        require(who, Scope.LINES_READ)
         if not _NAME.fullmatch(username):
-            raise _unknown_line()
+            raise unknown_line()
         async with self._ledger.read() as tx:
-            await _own_line(tx, username, who)
+            await require_own_line(tx, username, who)
             view = await line_view(tx, username)
             password = None
             if allows(who.scopes, Scope.CREDENTIALS_READ):
                 password = (await reveal_password(tx, username)).get_secret_value()
         return LineAnswer(**dict(view), password=password)
 
+    async def events(self, username: str, who: TokenView, *, cursor: str | None, limit: int) -> EventPage:
+        """What happened to a line, the newest first; raises as `line` does, and InvalidOrder (no such cursor)."""
+        require(who, Scope.LINES_READ)
+        if not _NAME.fullmatch(username):
+            raise unknown_line()
+        async with self._ledger.read() as tx:
+            await require_own_line(tx, username, who)
+            return await line_events(tx, username, cursor=cursor, limit=limit)
+
     async def lines(self, wanted: LineFilter, who: TokenView, *, cursor: str | None, limit: int) -> LinePage:
         """List lines, a reseller's own ones only; raises ScopeMissing."""
-        _require(who, Scope.LINES_READ)
+        require(who, Scope.LINES_READ)
         if who.reseller:
             wanted = wanted.model_copy(update={"opened_by": who.caller})
         async with self._ledger.read() as tx:
@@ -229,70 +301,46 @@ class Desk:
         return "ok" if current else "is not of this version: start this version's worker"
 
     async def _not_taken(self, name: OrderId, who: TokenView) -> OrderAnswer:
-        """An order that stands in Temporal alone: nobody has worked on it, or it was refused."""
-        ids = name.workflow_ids(who.caller)
-        found = await asyncio.gather(*(self._twinline.standing(workflow_id) for workflow_id in ids.values()))
-        for (kind, workflow_id), standing in zip(ids.items(), found, strict=True):
-            if standing not in ("running", "refused") or (who.reseller and not _may_open(kind)):
+        """An order that stands in Temporal alone: nobody has worked on it, or it came to nothing."""
+        if is_untold(who) and name.may_be_trial:
+            async with self._ledger.read() as tx:
+                if await was_asked_for(tx, caller=who.caller, ref=name.ref):
+                    asked = OrderId(kind=OrderKind.TRIAL, ref=name.ref)
+                    require_look(who, asked)
+                    return _untold_answer(asked)
+        for full, standing in await self._standing(name, who):
+            if standing == "unknown" or (standing == "done" and full.kind is not OrderKind.CANCEL):
                 continue
-            _require_look(who, kind)
-            full = OrderId(kind=kind, ref=name.ref)
-            answer = OrderAnswer(id=full.text, order=_own_id(full), kind=kind, done=False)
-            if standing == "running":
+            require_look(who, full)
+            if full.kind is OrderKind.TRIAL and is_untold(who):
+                return _untold_answer(full)
+            # A cancellation that is done, and that the ledger does not know, has kept the order from being taken.
+            answer = _answer(full, done=standing != "running", receipt=None)
+            if standing != "refused":
                 return answer
             try:
-                await self._twinline.outcome(workflow_id, patience=REFUSAL_PATIENCE)
+                await self._twinline.outcome(full.workflow_id(who.caller), patience=REFUSAL_PATIENCE)
             except TwinlineError as error:
                 refused = Refusal(type=error.type, message=error.message, hint=error.hint, retryable=error.retryable)
-                return answer.model_copy(update={"done": True, "refused": refused})
-        raise _unknown_order()
+                return answer.model_copy(update={"refused": refused})
+        raise unknown_order()
+
+    async def _running(self, name: OrderId, who: TokenView) -> OrderId | None:
+        """The order, if it runs and nobody has taken it; no answer counts as no."""
+        return next((full for full, standing in await self._standing(name, who) if standing == "running"), None)
+
+    async def _standing(self, name: OrderId, who: TokenView) -> list[tuple[OrderId, Standing]]:
+        """How the orders stand in Temporal that this may be, and that this caller may know of."""
+        names = [full for full in name.candidates() if not who.reseller or may_be_about_no_line(full)]
+        found = await asyncio.gather(*(self._twinline.standing(full.workflow_id(who.caller)) for full in names))
+        return list(zip(names, found, strict=True))
 
 
-def _require(who: TokenView, scope: Scope) -> None:
-    if not allows(who.scopes, scope):
-        raise ScopeMissing(f"this token does not allow {scope}", hint="Ask the operator for a token that does.")
+def _answer(name: OrderId, *, done: bool, receipt: Receipt | None) -> OrderAnswer:
+    if name.kind is None:
+        raise ValueError("an order without a kind")
+    return OrderAnswer(id=name.text, order=name.own, kind=name.kind, done=done, receipt=receipt)
 
 
-def _require_look(who: TokenView, kind: OrderKind) -> None:
-    """Who may place an order may see what became of it."""
-    if not allows(who.scopes, _SCOPES[kind]):
-        _require(who, Scope.LINES_READ)
-
-
-def _refuse_others_blocks(who: TokenView, order: Order) -> None:
-    """A reseller sets and lifts its own blocks: it must not lift one of the abuse desk."""
-    if who.reseller and isinstance(order, BlockOrder | UnblockOrder) and order.owner is not BlockOwner.RESELLER:
-        raise ScopeMissing(
-            "this token sets and lifts blocks of the owner reseller only", hint='Send "owner": "reseller".'
-        )
-
-
-async def _own_line(tx: ReadTx, username: str, who: TokenView) -> None:
-    """Raises UnknownLine for a line that a reseller did not open, in the words for one that there is not."""
-    if not who.reseller:
-        return
-    try:
-        line_id = (await line_by_username(tx, username)).line.id
-    except LineErased as erased:
-        line_id = erased.line_id
-    except UnknownLine:
-        line_id = ""
-    if not await is_opened_by(tx, line_id, who.caller):
-        raise _unknown_line()
-
-
-def _may_open(kind: OrderKind) -> bool:
-    """Whether it may be about no line yet: of others a reseller is told only once the ledger knows whose line it is."""
-    return kind in (OrderKind.TRIAL, OrderKind.PURCHASE)
-
-
-def _own_id(name: OrderId) -> str:
-    return name.ref.partition("/")[0]
-
-
-def _unknown_line() -> UnknownLine:
-    return UnknownLine("there is no such line", hint="Check the spelling; a list of lines shows those that there are.")
-
-
-def _unknown_order() -> UnknownOrder:
-    return UnknownOrder("there is no such order of this caller", hint="Check the id; ids count per caller.")
+def _untold_answer(name: OrderId) -> OrderAnswer:
+    return _answer(name, done=False, receipt=None).model_copy(update={"note": ACCEPTED})

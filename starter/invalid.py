@@ -22,9 +22,11 @@ _RULES: Final = {
     "days": "a whole number from 1 to 3660",
     "reason": "one line of 1 to 500 characters; the customer reads it",
     "owner": "abuse, payment, reseller or operator",
+    "client_address": "the IP address of the customer",
     "until": "a moment with its zone, such as 2031-05-06T12:00+02:00 or 2031-05-06T10:00Z",
 }
-_PERSONAL: Final = frozenset({"email", "reason"})
+LASTING_REASON: Final = "one line of 1 to 200 characters without an @: it is kept for ever, so let it name no customer"
+_PERSONAL: Final = frozenset({"email", "reason", "client_address"})
 
 
 class FieldProblem(Message):
@@ -34,15 +36,18 @@ class FieldProblem(Message):
     sentence: str
 
 
-def field_problems(error: ValidationError, *, names: Mapping[str, str], whole: str) -> tuple[FieldProblem, ...]:
+def field_problems(
+    error: ValidationError, *, names: Mapping[str, str], whole: str, rules: Mapping[str, str] = _RULES
+) -> tuple[FieldProblem, ...]:
     """A sentence for each field that can never be right; values that may be personal are not repeated.
 
-    `names` says what a face calls a field, `whole` what it says of a purchase for nobody or for two.
+    `names` says what a face calls a field, `whole` what it says of a purchase for nobody or for two, `rules` what a
+    field must be.
     """
-    return tuple(_problem(detail, names, whole) for detail in error.errors(include_url=False))
+    return tuple(_problem(detail, names, whole, rules) for detail in error.errors(include_url=False))
 
 
-def _problem(detail: ErrorDetails, names: Mapping[str, str], whole: str) -> FieldProblem:
+def _problem(detail: ErrorDetails, names: Mapping[str, str], whole: str, rules: Mapping[str, str]) -> FieldProblem:
     if not detail["loc"]:
         return FieldProblem(field=None, sentence=whole)
     field = str(detail["loc"][0])
@@ -51,10 +56,10 @@ def _problem(detail: ErrorDetails, names: Mapping[str, str], whole: str) -> Fiel
             # Its name may hold anything, and is not repeated.
             return FieldProblem(field=None, sentence="there is a field that this order does not have")
         case "missing":
-            return FieldProblem(field=field, sentence=f"{names.get(field, field)} is missing: {_RULES[field]}")
+            return FieldProblem(field=field, sentence=f"{names.get(field, field)} is missing: {rules[field]}")
         case _:
             shown = _shown(field, detail["input"])
-            return FieldProblem(field=field, sentence=f"{names.get(field, field)} {shown} must be {_RULES[field]}")
+            return FieldProblem(field=field, sentence=f"{names.get(field, field)} {shown} must be {rules[field]}")
 
 
 def _shown(field: str, value: object) -> str:

@@ -82,7 +82,24 @@ class Settings(BaseSettings):
     http: _Address = Field(
         default="127.0.0.1:8080", description="where `twinline web` listens, as host:port, such as 127.0.0.1:8080"
     )
-
+    proxies: str = Field(
+        default="127.0.0.1,::1",
+        description=(
+            "the addresses or networks, with commas between, whose X-Forwarded-For `twinline web` believes, such as "
+            "10.0.0.0/8"
+        ),
+    )
+    trials_per_range: int = Field(
+        default=1,
+        ge=0,
+        le=1_000_000,
+        description=(
+            "a whole number: how many trials a day may be asked for from one range of addresses (0: any number)"
+        ),
+    )
+    disposable_domains: Path | None = Field(
+        default=None, description="the path of a file with a domain in each line, whose addresses get no trials"
+    )
     temporal_ui: _Pages | None = Field(
         default=None,
         description="where people open Temporal's web interface, such as https://temporal.example.net",

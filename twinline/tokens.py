@@ -21,6 +21,10 @@ USE_NOTED_EVERY: Final = timedelta(minutes=1)
 """How far behind `last_used_at` may be: a write for every request would make reading as dear as ordering."""
 _FORM: Final = re.compile(r"twl_([0-9a-f]{16})_([0-9a-f]{64})", re.ASCII)
 
+DEFAULT_RATE: Final = 600
+"""Requests a minute."""
+Rate = Annotated[int, Field(ge=1, le=1_000_000)]
+
 Standing = Literal["valid", "expired", "revoked"]
 
 
@@ -44,6 +48,8 @@ class NewToken(Message):
     scopes: Annotated[frozenset[Scope], Field(min_length=1)]
     reseller: bool = False
     days: Days = 365
+    rate: Rate = DEFAULT_RATE
+    """Requests a minute."""
 
 
 @dataclass(frozen=True)

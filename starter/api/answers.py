@@ -4,9 +4,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from starter.desk import LineAnswer, OrderAnswer
+from twinline.ledger.events import EventPage, EventView
 from twinline.ledger.halves import HalfProgress
 from twinline.ledger.queries import GrantView, LinePage, LineView
 from twinline.messages import (
+    CancelInfo,
     HalfReceipt,
     HalfState,
     MailKind,
@@ -31,7 +33,7 @@ def _json(model: Message) -> Any:
 
 def _receipt(*states: HalfState, mail: MailReceipt | None) -> Receipt:
     multics, oscam = states
-    waits = oscam is not HalfState.APPLIED
+    waits = oscam is HalfState.FAILING
     return Receipt(
         order="P-1002",
         kind=OrderKind.PURCHASE,
@@ -102,5 +104,44 @@ _VIEW: Final = LineView(
 
 ORDER_DONE: Final = _order(_receipt(HalfState.APPLIED, HalfState.APPLIED, mail=_MAIL), done=True)
 ORDER_GOING_ON: Final = _order(_receipt(HalfState.APPLIED, HalfState.FAILING, mail=None), done=False)
+ORDER_CANCELLED: Final = _json(
+    OrderAnswer(
+        id="cancel~P-1002~purchase",
+        order="P-1002",
+        kind=OrderKind.CANCEL,
+        done=True,
+        receipt=_receipt(HalfState.REMOVED, HalfState.REMOVED, mail=None).model_copy(
+            update={
+                "kind": OrderKind.CANCEL,
+                "ends_at": _AT,
+                "workflow_id": "cancel/shop/P-1002/purchase",
+                "cancelled": CancelInfo(at=_AT, actor="shop", reason="Refunded."),
+            }
+        ),
+    )
+)
+EVENT_PAGE: Final = _json(
+    EventPage(
+        events=(
+            EventView(
+                at=_AT,
+                who="shop",
+                what="line.opened",
+                why="order/shop/P-1002",
+                before=None,
+                after={
+                    "revision": 1,
+                    "pair": "eu1",
+                    "state": "present",
+                    "ends_at": _END.isoformat(),
+                    "plan": "paid",
+                    "blocks": [],
+                    "left": [],
+                },
+            ),
+        ),
+        cursor=None,
+    )
+)
 LINE: Final = _json(LineAnswer(**dict(_VIEW)))
 LINE_PAGE: Final = _json(LinePage(lines=(_VIEW,), cursor="MTprN21xM3h3OWFi"))

@@ -6,6 +6,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from starter.desk import Desk
+from starter.limits import sender_of
 from twinline.ledger.tokens import TokenView
 from twinline.logs import note
 
@@ -19,10 +20,15 @@ def _desk(request: Request) -> Desk:
 TheDesk = Annotated[Desk, Depends(_desk)]
 
 
-async def _who(desk: TheDesk, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> TokenView:
-    found = await desk.who(None if shown is None else shown.credentials)
-    note(token_id=found.token_id, caller=found.caller)
-    return found
+async def _who(
+    request: Request, desk: TheDesk, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+) -> TokenView:
+    address = "" if request.client is None else request.client.host
+    admitted = await desk.admit(None if shown is None else shown.credentials, sender=sender_of(address))
+    # For the envelope, which tells it to the caller.
+    request.state.allowance = admitted.allowance
+    note(token_id=admitted.who.token_id, caller=admitted.who.caller)
+    return admitted.who
 
 
 Who = Annotated[TokenView, Depends(_who)]

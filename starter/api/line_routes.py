@@ -6,11 +6,12 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from starter.api.answers import LINE, LINE_PAGE
+from starter.api.answers import EVENT_PAGE, LINE, LINE_PAGE
 from starter.api.common import OF_TOKENS, TheDesk, Who
 from starter.api.cursors import closed, opened
 from starter.api.problems import NO_STORE, declared
 from starter.desk import LineAnswer
+from twinline.ledger.events import EventPage
 from twinline.ledger.queries import LineFilter, LinePage
 from twinline.ledger.rules import LineState
 from twinline.messages import PairName, RegionName
@@ -69,3 +70,19 @@ async def show_line(username: LineName, desk: TheDesk, who: Who, response: Respo
     """One line; its password only for a token with `credentials:read`."""
     response.headers.update(NO_STORE)
     return await desk.line(username, who)
+
+
+@router.get(
+    "/v1/lines/{username}/events",
+    responses={
+        200: {"content": {"application/json": {"example": EVENT_PAGE}}},
+        **declared(*OF_TOKENS, "UnknownLine", "LineErased", "InvalidOrder"),
+    },
+)
+async def list_events(
+    username: LineName, query: Annotated[PageQuery, Query()], desk: TheDesk, who: Who, response: Response
+) -> EventPage:
+    """What happened to a line, the newest first: by whom and why, and how the line or a half was before and after."""
+    response.headers.update(NO_STORE)
+    page = await desk.events(username, who, cursor=query.position, limit=query.limit)
+    return page.model_copy(update={"cursor": None if page.cursor is None else closed(page.cursor)})

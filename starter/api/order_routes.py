@@ -6,11 +6,11 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from starter.api.answers import ORDER_DONE, ORDER_GOING_ON
+from starter.api.answers import ORDER_CANCELLED, ORDER_DONE, ORDER_GOING_ON
 from starter.api.common import OF_BODIES, OF_TOKENS, TheDesk, Who
-from starter.api.orders import EXAMPLES, KINDS, patience_of, read_order
+from starter.api.orders import EXAMPLES, KINDS, REASON_EXAMPLE, REASON_SCHEMA, patience_of, read_order, read_reason
 from starter.api.problems import NO_STORE, declared
-from starter.desk import OrderAnswer
+from starter.desk import OrderAnswer, Placed
 from twinline.logs import note
 from twinline.messages import order_kind, order_ref
 
@@ -42,6 +42,26 @@ _LOCATION: Final = {"Location": {"description": "Where the order is to be asked 
 _APPLIED: Final = {"Preference-Applied": {"description": "How long was waited at most.", "schema": {"type": "string"}}}
 
 
+_NOT_CANCELLED: Final = ("UnknownOrder", "CannotCancel", "LineClosed", "LineErased", "OrderConflict")
+
+
+def _responses(done_example: object = ORDER_DONE) -> dict[int | str, dict[str, Any]]:
+    done = {
+        "model": OrderAnswer,
+        "headers": {**_LOCATION, **_APPLIED},
+        "content": {"application/json": {"example": done_example}},
+    }
+    return {
+        200: {**done, "description": "The order was taken before, and is done."},
+        201: {**done, "description": "The order is done."},
+        202: {
+            "description": "The order is safe and goes on; `Location` tells how far it is.",
+            "headers": {**_LOCATION, **_APPLIED},
+            "content": {"application/json": {"example": ORDER_GOING_ON}},
+        },
+    }
+
+
 @router.get(
     "/v1/orders/{order_id}",
     responses={
@@ -57,11 +77,10 @@ async def show_order(order_id: OrderName, desk: TheDesk, who: Who, response: Res
 
 def _add_orders(kind: str) -> None:
     async def place(request: Request, desk: TheDesk, who: Who) -> Response:
-        order = await read_order(request, kind, caller=who.caller)
-        note(kind=order_kind(order), order=order_ref(order).partition("/")[0])
+        asked = await read_order(request, kind, caller=who.caller)
+        note(kind=order_kind(asked.order), order=order_ref(asked.order).partition("/")[0])
         patience, applied = patience_of(request)
-        answer, known = await desk.place(order, who, patience=patience)
-        return order_response(answer, known=known, applied=applied)
+        return _response(await desk.place(asked.order, who, patience=patience, client=asked.client), applied)
 
     router.add_api_route(
         f"/v1/{kind}",
@@ -72,38 +91,40 @@ def _add_orders(kind: str) -> None:
         response_model=OrderAnswer,
         status_code=202,
         responses={
-            **order_responses(),
+            **_responses(),
             **declared(*OF_TOKENS, *OF_BODIES, "OrderConflict", "OrderCancelled", *_REFUSALS[kind]),
         },
         openapi_extra=_request_body(kind),
     )
 
 
-def order_response(answer: OrderAnswer, *, known: bool, applied: str | None) -> Response:
-    """What who placed an order is answered."""
-    status = 202 if not answer.done else 200 if known else 201
+@router.post(
+    "/v1/orders/{order_id}/cancel",
+    status_code=202,
+    responses={**_responses(ORDER_CANCELLED), **declared(*OF_TOKENS, *OF_BODIES, *_NOT_CANCELLED)},
+    response_model=OrderAnswer,
+    openapi_extra={
+        "parameters": [_PREFER],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": REASON_SCHEMA, "example": REASON_EXAMPLE}},
+        },
+    },
+)
+async def cancel_order(request: Request, order_id: OrderName, desk: TheDesk, who: Who) -> Response:
+    """Take an order of this caller back, once: what is left of the time that it gave, or a move that is not over."""
+    reason = await read_reason(request)
+    patience, applied = patience_of(request)
+    return _response(await desk.cancel(order_id, who, reason=reason, patience=patience), applied)
+
+
+def _response(placed: Placed, applied: str | None) -> Response:
+    answer = placed.answer
+    status = 202 if not answer.done else 200 if placed.known else 201
     headers = {**NO_STORE, "location": f"/v1/orders/{answer.id}"}
-    if applied is not None:
+    if applied is not None and answer.note is None:
         headers["preference-applied"] = applied
     return Response(answer.model_dump_json(), status, headers, "application/json")
-
-
-def order_responses() -> dict[int | str, dict[str, Any]]:
-    """The same, for the description."""
-    done = {
-        "model": OrderAnswer,
-        "headers": {**_LOCATION, **_APPLIED},
-        "content": {"application/json": {"example": ORDER_DONE}},
-    }
-    return {
-        200: {**done, "description": "The order was taken before, and is done."},
-        201: {**done, "description": "The order is done."},
-        202: {
-            "description": "The order is safe and goes on; `Location` tells how far it is.",
-            "headers": {**_LOCATION, **_APPLIED},
-            "content": {"application/json": {"example": ORDER_GOING_ON}},
-        },
-    }
 
 
 def _request_body(kind: str) -> dict[str, Any]:

@@ -2,20 +2,24 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 from fastapi import Request
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import to_json
 
 from starter.api.bodies import read_object
 from starter.api.problems import BadFields
-from starter.invalid import FieldProblem, field_problems
+from starter.invalid import LASTING_REASON, FieldProblem, field_problems
+from starter.trial_door import AskedTrial
 from twinline.errors import InvalidOrder
 from twinline.messages import (
     BlockOrder,
     CloseOrder,
+    LastingReason,
+    Message,
     MoveOrder,
     Order,
     PasswordOrder,
@@ -30,7 +34,7 @@ SHORT_WAIT: Final = timedelta(seconds=0.5)
 """How long who does not ask to wait does so all the same: refusals mostly come sooner, and are worth telling."""
 
 KINDS: Final[Mapping[str, type[Order]]] = {
-    "trials": TrialOrder,
+    "trials": AskedTrial,
     "purchases": PurchaseOrder,
     "renewals": RenewalOrder,
     "blocks": BlockOrder,
@@ -40,7 +44,7 @@ KINDS: Final[Mapping[str, type[Order]]] = {
     "closes": CloseOrder,
 }
 EXAMPLES: Final[Mapping[str, Mapping[str, object]]] = {
-    "trials": {"order": "T-1001", "email": "jane@example.com", "region": "eu"},
+    "trials": {"order": "T-1001", "email": "jane@example.com", "region": "eu", "client_address": "203.0.113.7"},
     "purchases": {"order": "P-1002", "email": "jane@example.com", "region": "eu", "days": 30},
     "renewals": {"order": "R-1003", "line": "k7mq3xw9ab", "days": 30},
     "blocks": {"case": "C-7", "line": "k7mq3xw9ab", "owner": "abuse", "reason": "The line was shared."},
@@ -54,7 +58,15 @@ _WHOLE: Final = "a purchase needs either email with region, for a new customer, 
 _WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE | re.ASCII)
 
 
-async def read_order(request: Request, kind: str, *, caller: str) -> Order:
+@dataclass(frozen=True)
+class Asked:
+    """An order, and from where a customer asks for it, if that is told."""
+
+    order: Order
+    client: str | None = None
+
+
+async def read_order(request: Request, kind: str, *, caller: str) -> Asked:
     """The order of a request; raises HttpProblem, BadFields, InvalidOrder."""
     fields = await read_object(request)
     model = KINDS[kind]
@@ -66,9 +78,33 @@ async def read_order(request: Request, kind: str, *, caller: str) -> Order:
         raise BadFields((FieldProblem(field="caller", sentence="there is no field caller: the token tells who asks"),))
     try:
         # As JSON: a number is no moment there, and a text no number.
-        return model.model_validate_json(to_json({**fields, "caller": caller}), strict=True)
+        order = model.model_validate_json(to_json({**fields, "caller": caller}), strict=True)
     except ValidationError as error:
-        raise BadFields(field_problems(error, names={"line": "line"}, whole=_WHOLE)) from None
+        raise BadFields(field_problems(error, names={}, whole=_WHOLE)) from None
+    if not isinstance(order, AskedTrial):
+        return Asked(order)
+    # From where a customer asks is no part of the order: he may repeat it from elsewhere, and no workflow needs it.
+    return Asked(TrialOrder(**order.model_dump(exclude={"client_address"})), client=order.client_address)
+
+
+class _Cancellation(Message):
+    """Why an order is taken back."""
+
+    reason: LastingReason = Field(description="Kept for ever, so let it name no customer.", examples=["Refunded."])
+
+
+async def read_reason(request: Request) -> str:
+    """Why an order is to be taken back; raises HttpProblem, BadFields."""
+    fields = await read_object(request)
+    try:
+        return _Cancellation.model_validate_json(to_json(fields), strict=True).reason
+    except ValidationError as error:
+        rules = {"reason": LASTING_REASON}
+        raise BadFields(field_problems(error, names={}, whole="", rules=rules)) from None
+
+
+REASON_SCHEMA: Final = _Cancellation.model_json_schema()
+REASON_EXAMPLE: Final = {"reason": "Refunded."}
 
 
 def patience_of(request: Request) -> tuple[timedelta, str | None]:

@@ -51,8 +51,18 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-async def serve(app: ASGIApp, listener: socket.socket, *, ready: Callable[[], None], stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then let requests under way end; calls `ready` once it answers."""
+async def serve(
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+    proxies: str = "127.0.0.1,::1",
+) -> None:
+    """Serve until `stop` is set, then let requests under way end; calls `ready` once it answers.
+
+    Of `proxies`, addresses and networks with commas between, the field X-Forwarded-For is believed.
+    """
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -61,6 +71,8 @@ async def serve(app: ASGIApp, listener: socket.socket, *, ready: Callable[[], No
         server_header=False,
         lifespan="off",
         ws="none",
+        proxy_headers=True,
+        forwarded_allow_ips=proxies,
         http=_Protocol,
         timeout_graceful_shutdown=SECONDS_TO_END,
     )

@@ -4,7 +4,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from starter.invalid import field_problems
+from starter.invalid import LASTING_REASON, field_problems
 from twinline.errors import InvalidOrder
 
 _NAMES: Final = {
@@ -23,7 +23,7 @@ _NAMES: Final = {
     "until": "--until",
 }
 LASTING: Final = {
-    "reason": "one line of 1 to 200 characters without an @: it is kept for ever, so let it name no customer",
+    "reason": LASTING_REASON,
     "actor": "1 to 32 of a-z, 0-9, dot, hyphen and underscore, beginning with a letter or digit",
 }
 """What options must be that the ledger keeps for ever."""

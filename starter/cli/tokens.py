@@ -37,6 +37,10 @@ def create(
         typer.Option("--overlap", metavar="HOURS", min=0, max=24 * 31, help="How long the replaced one still counts."),
     ] = 24.0,
     days: Annotated[int, typer.Option("--days", metavar="N", help="After how many days it expires.")] = 365,
+    rate: Annotated[
+        int | None,
+        typer.Option("--rate", metavar="N", help="How many requests a minute it may send: 600, or the replaced one's."),
+    ] = None,
     actor: options.Actor = "cli",
     as_json: options.AsJson = False,
 ) -> None:
@@ -53,6 +57,7 @@ def create(
         replaces=replaces,
         overlap_hours=overlap,
         days=days,
+        rate=rate,
     )
     perform(create_token(wanted, actor=actor, as_json=as_json), as_json=as_json)
 

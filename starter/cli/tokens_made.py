@@ -11,13 +11,14 @@ from starter.cli.render import Exit, cells, moment, plain_table, say, show_json,
 from twinline.errors import InvalidOrder
 from twinline.ledger import tokens
 from twinline.messages import RetryNow
-from twinline.tokens import NewToken, Scope
+from twinline.tokens import DEFAULT_RATE, NewToken, Scope
 
 _RULES: Final = {
     "caller": "--caller must be 1 to 32 of a-z, 0-9, dot, hyphen and underscore, beginning with a letter or digit",
     "actor": "--actor must be 1 to 32 of a-z, 0-9, dot, hyphen and underscore, beginning with a letter or digit",
     "scopes": "--scope is missing: a token without one allows nothing",
     "days": "--days must be a whole number from 1 to 3660",
+    "rate": "--rate must be a whole number of requests a minute from 1 to 1000000",
 }
 
 
@@ -31,6 +32,7 @@ class Wanted:
     replaces: str | None
     overlap_hours: float
     days: int
+    rate: int | None
 
     def checked(self, actor: str) -> NewToken | None:
         """The new token, None for a successor; raises InvalidOrder."""
@@ -46,7 +48,8 @@ class Wanted:
             raise InvalidOrder("--caller is missing", hint="Say who will ask with the token, or use --replaces ID.")
         try:
             RetryNow(actor=actor)
-            new = NewToken(caller=caller, scopes=scopes, reseller=self.reseller, days=self.days)
+            rate = DEFAULT_RATE if self.rate is None else self.rate
+            new = NewToken(caller=caller, scopes=scopes, reseller=self.reseller, days=self.days, rate=rate)
         except ValidationError as error:
             sentences = [_RULES[str(detail["loc"][0])] for detail in error.errors(include_url=False)]
             raise InvalidOrder("\n  also: ".join(sentences), hint="No token was made.") from None
@@ -65,6 +68,7 @@ async def create_token(wanted: Wanted, *, actor: str, as_json: bool) -> int:
                 wanted.replaces or "",
                 overlap=timedelta(hours=wanted.overlap_hours),
                 days=wanted.days,
+                rate=wanted.rate,
                 actor=actor,
                 now=now,
             )
@@ -87,13 +91,22 @@ async def list_tokens(*, as_json: bool) -> int:
     if as_json:
         show_json(found)
         return Exit.DONE
-    table = plain_table("token", "caller", "bound", "scopes", "state", "expires", "last used")
+    table = plain_table("token", "caller", "bound", "scopes", "rate", "state", "expires", "last used")
     for token in found.tokens:
         used = "never" if token.last_used_at is None else moment(token.last_used_at)
         bound = "own lines" if token.reseller else ""
         scopes = ", ".join(token.scopes)
         table.add_row(
-            *cells(token.token_id, token.caller, bound, scopes, token.standing, moment(token.expires_at), used)
+            *cells(
+                token.token_id,
+                token.caller,
+                bound,
+                scopes,
+                f"{token.rate}/min",
+                token.standing,
+                moment(token.expires_at),
+                used,
+            )
         )
     if found.tokens:
         show_table(table)

@@ -28,15 +28,21 @@ async def _web() -> int:
     from starter.cli.context import Context
     from starter.client import Twinline
     from starter.desk import Desk
+    from starter.trial_door import TrialRules
     from twinline import logs
     from twinline.connect import logging_runtime, page_link
+    from twinline.mail import DisposableDomains
 
     context = Context.load()
     stop = stop_on_signals()
     listener = listen(*context.settings.http_address)
     async with context.ledger() as ledger:
+        settings = context.settings
         client = await context.temporal(runtime=logging_runtime())
-        logs.set_up(context.settings.secrets, link=page_link(context.settings, client))
-        desk = Desk(ledger, Twinline(client))
-        await serve(Telling(create_app(desk)), listener, ready=lambda: typer.echo("ready"), stop=stop)
+        logs.set_up(settings.secrets, link=page_link(settings, client))
+        trials = TrialRules(
+            disposable=DisposableDomains(settings.disposable_domains), per_range=settings.trials_per_range
+        )
+        app = Telling(create_app(Desk(ledger, Twinline(client), trials=trials)))
+        await serve(app, listener, ready=lambda: typer.echo("ready"), stop=stop, proxies=settings.proxies)
     return Exit.DONE

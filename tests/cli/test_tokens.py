@@ -15,7 +15,8 @@ async def test_a_token_is_shown_once_listed_replaced_and_revoked(cli: Cli) -> No
     assert (made.json["caller"], made.json["scopes"]) == ("shop", ["trials:create", "lines:read"])
     assert made.err == ""
 
-    shown = await cli("token", "create", "--replaces", token_id, "--overlap", "1")
+    assert made.json["rate"] == 600
+    shown = await cli("token", "create", "--replaces", token_id, "--overlap", "1", "--rate", "6000")
     assert shown.code == 0, shown.err
     new_text = shown.out.strip()
     new_id = new_text.split("_")[1]
@@ -27,7 +28,9 @@ async def test_a_token_is_shown_once_listed_replaced_and_revoked(cli: Cli) -> No
     assert (found[new_id]["replaces"], found[new_id]["reseller"]) == (token_id, True)
     assert text.split("_")[2] not in listed.out
     assert new_text.split("_")[2] not in listed.out
+    assert (found[token_id]["rate"], found[new_id]["rate"]) == (600, 6000)
     table = await cli("token", "list")
+    assert "6000/min" in table.out
     assert token_id in table.out
     assert "own lines" in table.out
     assert text.split("_")[2] not in table.out
@@ -47,6 +50,8 @@ async def test_a_token_is_shown_once_listed_replaced_and_revoked(cli: Cli) -> No
         (("create", "--caller", "My Shop", "--scope", "bulk"), 2, "--caller must be"),
         (("create", "--caller", "shop", "--scope", "bulk", "--days", "0"), 2, "--days must be"),
         (("create", "--caller", "shop", "--scope", "bulk", "--actor", "A\n"), 2, "--actor must be"),
+        (("create", "--caller", "shop", "--scope", "bulk", "--rate", "0"), 2, "--rate must be"),
+        (("create", "--replaces", "0" * 16, "--rate", "-1"), 2, "--rate must be"),
         (("create", "--caller", "shop", "--replaces", "0" * 16), 2, "--replaces takes caller"),
         (("create", "--replaces", "0" * 16, "--days", "4000"), 2, "--days must be"),
         (("create", "--replaces", "0" * 16), 3, "no token of that id"),

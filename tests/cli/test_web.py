@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from typing import Any
 
 from tests.api.conftest import Api
 from tests.cli.conftest import SCRIPT, Cli, start_script
@@ -12,16 +13,29 @@ from twinline.sandbox.world import World
 
 
 async def test_it_serves_until_it_is_asked_to_end(cli: Cli, world: World) -> None:
-    made = await cli("token", "create", "--caller", "shop", "--scope", "trials:create", "--json")
+    made = await cli(
+        "token", "create", "--caller", "shop", "--scope", "trials:create", "--scope", "lines:read", "--json"
+    )
     port = free_port()
     process = await start_script(SCRIPT, "web", env={**world.env, "TWINLINE_HTTP": f"127.0.0.1:{port}"})
     assert process.stdout is not None
     assert await process.stdout.readline() == b"ready\n"
     api = Api(port, made.json["token"])
     assert (await api.get("/readyz")).json["ready"] is True
-    placed = await api.post("trials", order="W-1", email="web@example.com", region="eu")
+    fields: dict[str, Any] = {
+        "order": "W-1",
+        "email": "web@example.com",
+        "region": "eu",
+        "client_address": "203.0.113.7",
+    }
+    placed = await api.post("trials", **fields)
     assert placed.status == 201, placed.body
-    assert (await api.get(f"/v1/lines/{placed.json['receipt']['username']}?email=web@example.com")).status == 403
+    blind = Api(port, (await cli("token", "create", "--caller", "shop", "--scope", "bulk", "--json")).json["token"])
+    refused = await blind.get(f"/v1/lines/{placed.json['receipt']['username']}?email=web@example.com")
+    assert refused.status == 403
+    fields |= {"order": "W-2", "email": "next@example.com"}
+    neighbour = await api.post("trials", **fields)
+    assert (neighbour.status, neighbour.problem) == (429, "TrialRangeUsed")
     # The same functions: what came in by one door is seen through the other.
     shown = await cli("order", "show", "W-1", "--caller", "shop", "--json")
     assert shown.json == placed.json["receipt"]
@@ -32,7 +46,7 @@ async def test_it_serves_until_it_is_asked_to_end(cli: Cli, world: World) -> Non
     _, logged = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
     told = [json.loads(line) for line in logged.splitlines()]
-    (placing,) = [line for line in told if line["route"] == "/v1/trials"]
+    (placing,) = [line for line in told if line["route"] == "/v1/trials" and line["status"] == 201]
     token_id = made.json["token"].split("_")[1]
     assert {name: placing[name] for name in ("level", "order", "kind", "caller", "token_id", "status")} == (
         {"level": "info", "order": "W-1", "kind": "trial", "caller": "shop", "token_id": token_id, "status": 201}

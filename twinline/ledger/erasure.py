@@ -15,6 +15,7 @@ from twinline.errors import LineErased, LineServed, OrdersRunning, UnknownLine
 from twinline.ledger import models
 from twinline.ledger.halves import BatchHalf, held_half
 from twinline.ledger.lines import LineRows, line_by_id, line_by_username, name_hash, note
+from twinline.ledger.trial_door import forget_person
 from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.ledger.types import utc
 from twinline.messages import (
@@ -132,6 +133,7 @@ async def erase_line(tx: WriteTx, task: EraseTask, *, now: datetime) -> None:
         _erase_order(order, tombstone)
     for block in rows.blocks:
         block.reason = ""
+    await forget_person(tx, line.person_hash)
     await tx.session.exec(delete(models.Mail).where(col(models.Mail.line_id) == line.id))
     await _erase_bulk_items(tx, line)
     before = rows.snapshot()

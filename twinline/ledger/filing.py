@@ -53,7 +53,7 @@ def filing_of(tx: WriteTx, order: Order, *, now: datetime, workflow_id: str) -> 
         order=order,
         order_id=rules.new_id(tx.random),
         identity=_identity(order),
-        fingerprint=_fingerprint(tx, order),
+        fingerprint=fingerprint_of(tx, order),
         now=utc(now),
         workflow_id=workflow_id,
     )
@@ -76,7 +76,7 @@ async def earlier_order(tx: ReadTx, order: Order) -> Recorded | None:
         return None
     if not earlier.fingerprint:
         raise LineErased(line_id=earlier.line_id)
-    if not hmac.compare_digest(earlier.fingerprint, _fingerprint(tx, order)):
+    if not hmac.compare_digest(earlier.fingerprint, fingerprint_of(tx, order)):
         raise OrderConflict(
             f'the order id "{_own_id(order)}" of caller "{order.caller}" was used before for '
             f"something else (a {earlier.kind})",
@@ -91,7 +91,8 @@ def _identity(order: Order) -> str:
     return identity_of(order_kind(order), order.caller, order_ref(order))
 
 
-def _fingerprint(tx: ReadTx, order: Order) -> bytes:
+def fingerprint_of(tx: ReadTx, order: Order) -> bytes:
+    """What tells an order from another one of the same id; without the key ring it can't be computed."""
     return tx.keys.mac("order", order_kind(order).value, order.fingerprint())
 
 

@@ -84,6 +84,21 @@ class Trial(Row, table=True):
     used_at: datetime = Field(sa_type=UtcDateTime)
 
 
+class TrialRequest(Row, table=True):
+    """A request for a trial that came through the API, whatever became of it."""
+
+    __tablename__ = "trial_request"  # pyright: ignore[reportAssignmentType] - SQLModel's own way to name a table
+    __table_args__ = (Index(None, "range_hash", "at"),)
+
+    identity: str = Field(primary_key=True, max_length=255)
+    fingerprint: bytes | None = None
+    """Keyed; only where the caller was not told what became of it, so that the id stands for this request."""
+    person_hash: bytes = Field(index=True)
+    range_hash: bytes | None = None
+    """From where it came; forgotten after a day."""
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
 class Order(Row, table=True):
     """An order that was taken; refused ones leave nothing."""
 
@@ -248,6 +263,8 @@ class ApiToken(Row, table=True):
     """Separated by blanks."""
     reseller: bool
     """Whether it is bound to the lines that its caller opened."""
+    rate: int = Field(sa_column_kwargs={"server_default": "600"})
+    """Requests a minute."""
     created_at: datetime = Field(sa_type=UtcDateTime)
     expires_at: datetime = Field(sa_type=UtcDateTime)
     last_used_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

@@ -18,6 +18,7 @@ from twinline.ledger import models, moves, rules
 from twinline.ledger.filing import Filing, file_order, filing_of, repeated_order
 from twinline.ledger.lines import LineRows, erased_line, line_by_id, line_by_username, listed, note, seal
 from twinline.ledger.placement import place, room_on
+from twinline.ledger.trial_door import disposable_address
 from twinline.ledger.tx import LOCKED, WriteTx
 from twinline.ledger.types import utc
 from twinline.messages import (
@@ -38,14 +39,18 @@ from twinline.messages import (
 )
 
 
-async def record_trial(tx: WriteTx, order: TrialOrder, *, person: str, now: datetime, workflow_id: str) -> Recorded:
-    """Open a line with a trial grant, once per `person` (the normalised address).
+async def record_trial(
+    tx: WriteTx, order: TrialOrder, *, person: str, disposable: bool = False, now: datetime, workflow_id: str
+) -> Recorded:
+    """Open a line with a trial grant, once per `person` (the normalised address), and not for `disposable` ones.
 
-    Raises OrderConflict, TrialAlreadyUsed, UnknownRegion, RegionFull.
+    Raises OrderConflict, TrialAlreadyUsed, DisposableAddress, UnknownRegion, RegionFull.
     """
     filing = filing_of(tx, order, now=now, workflow_id=workflow_id)
     if (repeated := await repeated_order(tx, filing)) is not None:
         return repeated
+    if disposable:
+        raise disposable_address()
     person_hash = tx.keys.mac("person", person)
     await tx.alone("person", person_hash.hex())
     if await tx.session.get(models.Trial, person_hash) is not None:

@@ -1,6 +1,6 @@
 """Finds the pair for a line."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from sqlmodel import col, exists, func, or_, select
 
@@ -8,7 +8,7 @@ from twinline.errors import PairFull, RegionFull, UnknownPair, UnknownRegion
 from twinline.ledger import models
 from twinline.ledger.lines import listed
 from twinline.ledger.rules import PairLoad, pick_pair
-from twinline.ledger.tx import LOCKED, WriteTx
+from twinline.ledger.tx import LOCKED, ReadTx, WriteTx
 
 
 async def place(tx: WriteTx, region: str) -> models.Pair:
@@ -20,6 +20,16 @@ async def place(tx: WriteTx, region: str) -> models.Pair:
     """
     query = select(models.Pair).where(models.Pair.region == region).order_by(models.Pair.name)
     pairs = {pair.name: pair for pair in await tx.session.exec(query.with_for_update(key_share=True))}
+    return pairs[await _pick(tx, region, pairs)]
+
+
+async def refuse_without_room(tx: ReadTx, region: str) -> None:
+    """Raises UnknownRegion, RegionFull as `place` would now; nothing is kept free by that."""
+    names = (await tx.session.exec(select(models.Pair.name).where(models.Pair.region == region))).all()
+    await _pick(tx, region, names)
+
+
+async def _pick(tx: ReadTx, region: str, pairs: Collection[str]) -> str:
     if not pairs:
         regions = (await tx.session.exec(select(models.Pair.region).distinct())).all()
         raise UnknownRegion(f'there is no region "{region}"', hint=f"Known regions: {listed(regions)}.")
@@ -29,7 +39,7 @@ async def place(tx: WriteTx, region: str) -> models.Pair:
             f'region "{region}" is full: {sum(load.lines for load in loads)} lines on {len(loads)} pair(s)',
             hint="Add a pair to the inventory or raise a pair's capacity, then repeat the order.",
         )
-    return pairs[chosen]
+    return chosen
 
 
 async def room_on(tx: WriteTx, name: str) -> models.Pair:
@@ -47,7 +57,7 @@ async def room_on(tx: WriteTx, name: str) -> models.Pair:
     return pair
 
 
-async def _loads(tx: WriteTx, names: Iterable[str]) -> list[PairLoad]:
+async def _loads(tx: ReadTx, names: Iterable[str]) -> list[PairLoad]:
     """How full each pair is; not asked together with the lock, for the answer must be younger than that."""
     pair, line, half, host = models.Pair, models.Line, models.Half, models.Host
     staying = select(func.count()).where(line.pair == pair.name, line.state != "absent").scalar_subquery()

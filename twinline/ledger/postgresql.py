@@ -3,7 +3,7 @@
 They read what others have committed (READ COMMITTED) and rely on what they have locked. To wait for nobody in a
 circle, everybody takes locks in the same order:
 
-1. by name (`WriteTx.alone`), for what has no row yet: an order's identity, a person;
+1. by name (`WriteTx.alone`), for what has no row yet: an order's identity, a person, a range of addresses;
 2. a host's fence: whoever changes halves of many lines on one host holds it, so each host has one such writer;
 3. lines, one to a transaction that also changes their halves;
 4. halves, of one line by protocol and host, of one host by line;

@@ -36,6 +36,8 @@ class TokenView(Message):
     caller: str
     scopes: tuple[Scope, ...]
     reseller: bool
+    rate: int
+    """Requests a minute."""
     created_at: AwareDatetime
     expires_at: AwareDatetime
     last_used_at: AwareDatetime | None
@@ -63,11 +65,18 @@ async def create_token(tx: WriteTx, new: NewToken, *, actor: str, now: datetime)
 
 
 async def replace_token(
-    tx: WriteTx, token_id: str, *, overlap: timedelta, days: int, actor: str, now: datetime
+    tx: WriteTx,
+    token_id: str,
+    *,
+    overlap: timedelta,
+    days: int,
+    rate: int | None = None,
+    actor: str,
+    now: datetime,
 ) -> CreatedToken:
     """Make the successor of a token, for the same caller and scopes; the old one counts for `overlap` more at most.
 
-    Raises UnknownToken, TokenOver.
+    Without `rate` it has the old one's. Raises UnknownToken, TokenOver.
     """
     old, now = await _token(tx, token_id), utc(now)
     if _view(old, now).standing != "valid":
@@ -75,7 +84,13 @@ async def replace_token(
             f"the token {token_id} is {_view(old, now).standing}", hint="Create a token without --replaces instead."
         )
     old.expires_at = end_after_rotation(expires_at=old.expires_at, now=now, overlap=overlap)
-    new = NewToken(caller=old.caller, scopes=frozenset(_scopes(old)), reseller=old.reseller, days=days)
+    new = NewToken(
+        caller=old.caller,
+        scopes=frozenset(_scopes(old)),
+        reseller=old.reseller,
+        days=days,
+        rate=old.rate if rate is None else rate,
+    )
     return _create(tx, new, replaces=token_id, actor=actor, now=now)
 
 
@@ -124,6 +139,7 @@ def _create(tx: WriteTx, new: NewToken, *, replaces: str | None, actor: str, now
         caller=new.caller,
         scopes=" ".join(scope for scope in Scope if scope in new.scopes),
         reseller=new.reseller,
+        rate=new.rate,
         created_at=now,
         expires_at=now + timedelta(days=new.days),
         replaces=replaces,
@@ -155,6 +171,7 @@ def _view(row: models.ApiToken, now: datetime) -> TokenView:
         caller=row.caller,
         scopes=_scopes(row),
         reseller=row.reseller,
+        rate=row.rate,
         created_at=row.created_at,
         expires_at=row.expires_at,
         last_used_at=row.last_used_at,

@@ -5,6 +5,7 @@ It knows nothing of the ledger, the hosts or Temporal.
 
 from twinline.mail.address import Address, AddressError, normalise_person, parse_address
 from twinline.mail.compose import BrokenTemplates, Composer, compose, default_composer
+from twinline.mail.disposable import DisposableDomains
 from twinline.mail.facts import (
     SHOWS_CREDENTIALS,
     BlockNotice,
@@ -36,6 +37,7 @@ __all__ = [
     "BlockNotice",
     "BrokenTemplates",
     "Composer",
+    "DisposableDomains",
     "Entry",
     "HandOverError",
     "MailFacts",

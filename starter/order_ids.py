@@ -1,0 +1,73 @@
+"""How callers name orders: by their own id, or by one that tells every order of a caller from all others."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from twinline.errors import UnknownOrder
+from twinline.messages import Order, OrderKind, order_kind, order_ref
+
+# Not all that a database is asked for can be in one: PostgreSQL takes no NUL.
+_ID: Final = re.compile(r"[A-Za-z0-9._:~-]{1,200}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderId:
+    """An order's id as `OrderAnswer.id` gives it (kind~ref, a block's with its line's digest), or the caller's own."""
+
+    kind: OrderKind | None
+    ref: str
+
+    @classmethod
+    def of(cls, order: Order) -> "OrderId":
+        """The id of an order."""
+        return cls(kind=order_kind(order), ref=order_ref(order))
+
+    @classmethod
+    def parse(cls, text: str) -> "OrderId":
+        """Read an id; raises UnknownOrder for one that can't be."""
+        if not _ID.fullmatch(text):
+            raise unknown_order()
+        first, tilde, rest = text.partition("~")
+        if tilde and first in set(OrderKind):
+            return cls(kind=OrderKind(first), ref=rest.replace("~", "/"))
+        return cls(kind=None, ref=text)
+
+    @property
+    def text(self) -> str:
+        """As a part of a URL: neither order ids nor cases hold a tilde."""
+        return f"{self.kind}~{self.ref.replace('/', '~')}"
+
+    @property
+    def own(self) -> str:
+        """The caller's own id."""
+        return self.ref.partition("/")[0]
+
+    @property
+    def of_kind(self) -> OrderKind | None:
+        """The kind of order that it is about: of a cancellation, what is taken back."""
+        if self.kind is not OrderKind.CANCEL:
+            return self.kind
+        taken_back = self.ref.rpartition("/")[2]
+        return OrderKind(taken_back) if taken_back in set(OrderKind) else None
+
+    @property
+    def may_be_trial(self) -> bool:
+        """Whether it may be about a trial."""
+        return self.of_kind in (None, OrderKind.TRIAL)
+
+    def candidates(self) -> tuple["OrderId", ...]:
+        """What it may be, each with its kind."""
+        if self.kind is not None:
+            return (self,)
+        # A cancellation is never meant by the bare id: that is the id of what it takes back.
+        return tuple(OrderId(kind=kind, ref=self.ref) for kind in OrderKind if kind is not OrderKind.CANCEL)
+
+    def workflow_id(self, caller: str) -> str:
+        """The workflow of this caller's order; only of one with a kind."""
+        return f"{self.kind}/{caller}/{self.ref}"
+
+
+def unknown_order() -> UnknownOrder:
+    """In the same words whatever the reason."""
+    return UnknownOrder("there is no such order of this caller", hint="Check the id; ids count per caller.")
