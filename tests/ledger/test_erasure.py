@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import LargeBinary
 
 from tests.ledger.stores import SqliteStore
 from tests.ledger.support import DAY, Desk, Pairing
@@ -19,6 +20,7 @@ from twinline.errors import (
 )
 from twinline.ledger import Ledger, erasure, mails, models, orders, rules
 from twinline.ledger.erasure import tombstone_name
+from twinline.ledger.postgresql import TELL_OF_PERSONS
 from twinline.ledger.queries import LineFilter, OrderFilter, holdings, list_lines, list_orders
 from twinline.ledger.sealing import reseal
 from twinline.messages import (
@@ -122,6 +124,17 @@ async def test_nothing_in_the_files_tells_whose_the_line_was_any_more(desk: Desk
     assert [word for word in words if word in after or base64.b64encode(word) in after] == []
     if isinstance(desk.store, SqliteStore):
         assert desk.path.with_name("ledger.db-wal").stat().st_size == 0
+
+
+def test_every_table_with_something_sealed_is_written_anew() -> None:
+    tables = {
+        table.name
+        for table in models.Row.metadata.sorted_tables
+        if any(isinstance(column.type, LargeBinary) for column in table.columns)
+    }
+    # Tokens belong to callers; the keyed digest of a run is of all its rows.
+    tables -= {"api_token", "bulk"}
+    assert tables <= {name.strip('"') for name in TELL_OF_PERSONS}
 
 
 async def test_only_what_tells_of_nobody_stays(desk: Desk, line: Recorded) -> None:

@@ -28,6 +28,8 @@ from twinline.ledger.database import Database
 from twinline.ledger.faults import away, lacks_tables, taken
 
 OLDEST: Final = 14
+TELL_OF_PERSONS: Final = ("line", "half", "block", "mail", "trial", '"order"', "bulk_item")
+"""Tables with what an erasure takes out."""
 _CONNECTIONS: Final = 10
 """Of one process; a server takes a hundred unless told otherwise."""
 _CONNECT_SECONDS: Final = 10
@@ -135,7 +137,7 @@ async def _forget(engine: AsyncEngine) -> bool:
     """Write the tables anew: without this older rows stay in free space of their pages, even after a plain VACUUM."""
     try:
         async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-            await connection.execute(text('VACUUM FULL line, half, block, mail, trial, "order"'))
+            await connection.execute(text(f"VACUUM FULL {', '.join(TELL_OF_PERSONS)}"))
     except DBAPIError as error:
         if isinstance(error.orig, psycopg.errors.LockNotAvailable):
             return False
