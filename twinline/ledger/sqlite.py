@@ -22,6 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from twinline.errors import Misconfigured, TwinlineError, Unavailable
 from twinline.ledger.database import Database
 from twinline.ledger.faults import away, lacks_tables, taken
+from twinline.ledger.one_hop import OneHopConnection
 
 _WRITES: Final = "twinline_writes"
 
@@ -41,11 +42,12 @@ _TAKEN: Final = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRI
 
 def open_sqlite(path: Path, *, patience: float) -> Database:
     """Open a file, which is made if need be; raises Misconfigured. `patience` seconds a writer waits for another."""
+    file = str(_created(path))
     engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(_created(path))),
+        URL.create("sqlite+aiosqlite", database=file),
         # Parameters are names, addresses and sealed secrets; an error text must not carry them.
         hide_parameters=True,
-        connect_args={"timeout": patience},
+        async_creator=lambda: OneHopConnection.to(file, patience=patience),
         max_overflow=0,
     )
     event.listen(engine.sync_engine, "connect", _prepare)
