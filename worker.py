@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 from temporalio.client import Client
 from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.bulk import BulkActivities
 from activities.clocks import WorkerClock
@@ -33,6 +32,7 @@ from twinline.ledger import Ledger
 from twinline.ledger.setup import sync_inventory
 from twinline.mail import SmtpTarget, SmtpUrlError
 from twinline.messages import ORDERS_QUEUE, host_queue
+from twinline.runner import HouseRunner
 from twinline.schedules import sync_schedules
 from twinline.settings import Settings
 from twinline.visibility import register_search_attributes
@@ -66,16 +66,6 @@ WORKFLOWS: Sequence[type] = (
     Reconcile,
     Erase,
     Bulk,
-)
-# The steps that workflows share hold no state and are most of the code that each run would otherwise import anew,
-# an eighth of the worker's time; tests/house/test_workflow_imports.py keeps clocks and I/O out of them.
-SHARED_STEPS = (
-    "workflows.driver",
-    "workflows.halves",
-    "workflows.ledger",
-    "workflows.mailing",
-    "workflows.order",
-    "workflows.steadily",
 )
 SLOTS_PER_HOST = 64
 GRACEFUL = timedelta(seconds=60)
@@ -111,9 +101,7 @@ def build_workers(
             *ErasureActivities(ledger, client, keys).all(),
             *BulkActivities(ledger, Twinline(client), settings).all(),
         ],
-        workflow_runner=SandboxedWorkflowRunner(
-            restrictions=SandboxRestrictions.default.with_passthrough_modules(*SHARED_STEPS)
-        ),
+        workflow_runner=HouseRunner(),
         interceptors=[Telling()],
         max_concurrent_workflow_tasks=workflow_tasks,
         max_heartbeat_throttle_interval=HEARTBEATS_AT_MOST,

@@ -16,6 +16,7 @@ from temporalio.worker import Worker
 from benchmarks.noop import ACTIVITIES, ORDERS_QUEUE, PAIRS, WORKFLOWS, host_queues
 from twinline.codec import data_converter
 from twinline.keys import KeyRing
+from twinline.runner import HouseRunner
 
 
 async def serve(address: str, keys: Path) -> None:
@@ -25,7 +26,13 @@ async def serve(address: str, keys: Path) -> None:
     client = await Client.connect(address, data_converter=data_converter(KeyRing.load(keys)))
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
-            Worker(client, task_queue=ORDERS_QUEUE, workflows=WORKFLOWS, activities=ACTIVITIES)
+            Worker(
+                client,
+                task_queue=ORDERS_QUEUE,
+                workflows=WORKFLOWS,
+                activities=ACTIVITIES,
+                workflow_runner=HouseRunner("benchmarks.noop"),
+            )
         )
         for queue in (queue for pair in range(PAIRS) for queue in host_queues(pair)):
             await stack.enter_async_context(Worker(client, task_queue=queue, activities=ACTIVITIES))

@@ -1,6 +1,6 @@
-"""Workflow modules hold order and time and nothing else: the steps that they share run outside Temporal's sandbox.
+"""Workflow modules hold order and time and nothing else: Temporal's sandbox takes them as they are, for all runs.
 
-The sandbox would refuse a clock or I/O only where it imports the module itself; this reads the source of all of them.
+It would refuse a clock or I/O only where it imports the module itself; this reads the source of all of them.
 """
 
 import ast
@@ -14,8 +14,6 @@ from typing import TypeVar
 
 import pytest
 from temporalio.common import RetryPolicy
-
-from worker import SHARED_STEPS
 
 WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").glob("[!_]*.py"))
 HARMLESS = {
@@ -114,9 +112,9 @@ def kept(module: ModuleType) -> dict[str, object]:
     return {target.id: getattr(module, target.id) for target in targets if isinstance(target, ast.Name)}
 
 
-@pytest.mark.parametrize("name", SHARED_STEPS)
-def test_the_shared_steps_hold_nothing_that_one_run_could_change_for_another(name: str) -> None:
-    for value in kept(importlib.import_module(name)).values():
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_module_holds_nothing_that_one_run_could_change_for_another(path: Path) -> None:
+    for value in kept(importlib.import_module(f"workflows.{path.stem}")).values():
         assert isinstance(
             value,
             str

@@ -16,9 +16,8 @@ from temporalio.bridge.proto.workflow_completion import WorkflowActivationComple
 from temporalio.client import WorkflowHistory
 from temporalio.converter import DataConverter
 from temporalio.worker import Replayer, WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from worker import SHARED_STEPS
+from twinline.runner import HouseRunner
 
 PATCH: Final = "patch "
 _NOTE: Final = "  # "
@@ -83,9 +82,7 @@ class _Watching(WorkflowRunner):
     """Runs workflows as a worker does, and keeps what they ask for."""
 
     def __init__(self) -> None:
-        self._inner = SandboxedWorkflowRunner(
-            restrictions=SandboxRestrictions.default.with_passthrough_modules(*SHARED_STEPS)
-        )
+        self._inner = HouseRunner()
         self._lines: list[str] = []
 
     def taken(self) -> tuple[str, ...]:
