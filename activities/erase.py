@@ -85,7 +85,7 @@ class ErasureActivities:
         """Take out of the ledger whose line it was, and see that its file keeps no copy."""
         with translated():
             async with self._ledger.write() as tx:
-                await erasure.erase_line(tx, step.task, now=step.at)
+                await erasure.erase_line(tx, step.task, now=step.at, gone=step.gone)
             await self._ledger.forget_deleted()
 
     @activity.defn(name=NameOf.FORGET_HISTORIES)

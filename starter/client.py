@@ -6,6 +6,7 @@ It needs no worker, SSH or database; a storefront can import it.
 import asyncio
 import contextlib
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 
@@ -43,6 +44,7 @@ from twinline.messages import (
     HalfReceipt,
     HalfState,
     HalvesStatus,
+    HostGone,
     Message,
     NameOf,
     Order,
@@ -171,14 +173,18 @@ class Twinline:
         handle: _Handle = self._client.get_workflow_handle(workflow_id, result_type=OrderStatus)
         return await self._awaited(handle, patience)
 
-    async def erase(self, line_id: str, *, actor: str = "cli", patience: timedelta = GRACE) -> EraseStatus | None:
+    async def erase(
+        self, line_id: str, *, gone: Sequence[str] = (), actor: str = "cli", patience: timedelta = GRACE
+    ) -> EraseStatus | None:
         """Have everything forgotten that tells whose a line was, and wait at most `patience` for that.
 
+        Hosts that are `gone` for good are not waited for; `actor` answers for it that nothing is left of their disks.
         Gives how far it is by then, None when no worker has taken it up. Raises LineServed, OrdersRunning, UnknownLine
         and Unavailable. Asking again is always safe.
         """
         handle = await self._start_erasure(EraseTask(line_id=line_id, actor=actor))
         try:
+            await self._tell_gone(handle, gone, actor)
             async with asyncio.timeout(patience.total_seconds()):
                 return await handle.result()
         except TimeoutError:
@@ -189,6 +195,15 @@ class Twinline:
             raise _refusal(error) from None
         except RPCError as error:
             raise _unavailable(error) from None
+
+    async def _tell_gone(self, handle: WorkflowHandle[object, EraseStatus], gone: Sequence[str], actor: str) -> None:
+        for host in gone:
+            try:
+                await handle.signal(NameOf.SIGNAL_HOST_GONE, HostGone(host=host, actor=actor))
+            except RPCError as error:
+                # It has ended by itself.
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
 
     async def _start_erasure(self, task: EraseTask) -> WorkflowHandle[object, EraseStatus]:
         try:

@@ -767,11 +767,19 @@ class EraseTask(Message):
     actor: CallerName = "cli"
 
 
+class HostGone(Message):
+    """Somebody answers for it that a host and its disk are no more, so that nobody can be asked what is left there."""
+
+    host: str
+    actor: CallerName
+
+
 class ErasureStep(Message):
     """For the ledger: a step of an erasure, with the time at which it is taken."""
 
     task: EraseTask
     at: AwareDatetime
+    gone: tuple[HostGone, ...] = ()
 
 
 class EraseBegun(Message):
@@ -796,6 +804,8 @@ class EraseStatus(Message):
     """The hosts that the line was on."""
     empty: tuple[str, ...]
     """Those of them that were seen to hold nothing of it."""
+    gone: tuple[str, ...] = ()
+    """Those of them that somebody said are no more."""
 
 
 class NameOf:
@@ -821,6 +831,7 @@ class NameOf:
     SIGNAL_CANCEL = "cancel_order"
     SIGNAL_END_MOVED = "end_moved"
     SIGNAL_BULK = "look_again"
+    SIGNAL_HOST_GONE = "host_gone"
 
     RECORD_TRIAL = "record_trial"
     RECORD_PURCHASE = "record_purchase"

@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
         EraseStatus,
         EraseTask,
         ErasureStep,
+        HostGone,
         HostToEmpty,
         NameOf,
         host_queue,
@@ -34,11 +35,17 @@ class Erase:
 
     def __init__(self) -> None:
         self._status: EraseStatus | None = None
+        self._gone: dict[str, HostGone] = {}
 
     @workflow.query
     def progress(self) -> EraseStatus | None:
         """Which hosts were seen to hold nothing of the line; None before it was taken up."""
         return self._status
+
+    @workflow.signal(name=NameOf.SIGNAL_HOST_GONE)
+    async def host_gone(self, told: HostGone) -> None:
+        """Wait for this host no longer; of a host that was seen to hold nothing it changes nothing."""
+        self._gone.setdefault(told.host, told)
 
     @workflow.run
     async def run(self, task: EraseTask) -> EraseStatus:
@@ -56,13 +63,14 @@ class Erase:
             retry_policy=RETRY,
             summary="delete the histories of its orders",
         )
-        await in_ledger(NameOf.ERASE_LINE, self._step(task), type(None), summary="forget whose line it was")
+        step = self._step(task).model_copy(update={"gone": tuple(self._gone[host] for host in self._status.gone)})
+        await in_ledger(NameOf.ERASE_LINE, step, type(None), summary="forget whose line it was")
         self._status = self._status.model_copy(update={"done": True})
         return self._status
 
     async def _empty(self, line_id: str, host: str) -> None:
         # Temporal's own retries: an outage of weeks adds nothing to the history.
-        await workflow.execute_activity(
+        proof = workflow.start_activity(
             NameOf.PROVE_EMPTY,
             HostToEmpty(host=host, line_id=line_id),
             activity_id=host,
@@ -72,9 +80,20 @@ class Erase:
             retry_policy=RETRY,
             summary=f"{host}: see that nothing of the line is left",
         )
+        gone = asyncio.create_task(workflow.wait_condition(lambda: host in self._gone))
+        await workflow.wait((proof, gone), return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if proof.done():
+            proof.result()
+            self._seen(empty=(host,))
+        else:
+            proof.cancel()
+            self._seen(gone=(host,))
+
+    def _seen(self, *, empty: tuple[str, ...] = (), gone: tuple[str, ...] = ()) -> None:
         if self._status is not None:
-            empty = tuple(sorted((*self._status.empty, host)))
-            self._status = self._status.model_copy(update={"empty": empty})
+            seen = {"empty": (*self._status.empty, *empty), "gone": (*self._status.gone, *gone)}
+            self._status = self._status.model_copy(update={name: tuple(sorted(hosts)) for name, hosts in seen.items()})
 
     @staticmethod
     def _step(task: EraseTask) -> ErasureStep:

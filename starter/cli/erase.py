@@ -20,6 +20,14 @@ def erase(
         str, typer.Argument(metavar="USERNAME|EMAIL", help="One line, or a customer with all lines of his address.")
     ],
     *,
+    gone: Annotated[
+        list[str],
+        typer.Option(
+            "--host-is-gone",
+            metavar="HOST",
+            help="Do not wait for this host: you answer for it that its disk is destroyed or wiped. May be repeated.",
+        ),
+    ] = [],  # noqa: B006 - typer copies it
     yes: options.Yes = False,
     caller: options.Caller = "cli",
     timeout: options.Timeout = None,
@@ -33,9 +41,10 @@ def erase(
 
     Example: twinline erase jane@example.org --yes
     """
-    confirm(f"Forget {who} for good? Nobody can bring it back.", yes=yes, as_json=as_json)
+    unseen = f" Nobody will look at {' and '.join(gone)}." if gone else ""
+    confirm(f"Forget {who} for good? Nobody can bring it back.{unseen}", yes=yes, as_json=as_json)
     from starter.cli.erased import erase
     from starter.cli.placing import Waiting
 
-    work = erase(who, Waiting(timeout, no_wait), caller=caller, as_json=as_json)
+    work = erase(who, Waiting(timeout, no_wait), gone=gone, caller=caller, as_json=as_json)
     perform(work, as_json=as_json, stopped=STOPPED)

@@ -12,11 +12,13 @@ from starter.cli.placing import Waiting
 from starter.cli.render import Exit, out, show_json
 from starter.cli.watching import shown_while
 from starter.client import Twinline
-from twinline.errors import InvalidOrder
+from twinline.errors import InvalidOrder, UnknownHalf
 from twinline.ledger import Ledger
-from twinline.ledger.erasure import OfPerson, line_named, lines_of_person, refuse_unready
+from twinline.ledger.erasure import OfPerson, hosts_of, line_named, lines_of_person, refuse_unready
+from twinline.ledger.tx import ReadTx
 from twinline.mail import AddressError, normalise_person, parse_address
 from twinline.messages import EraseTask, Message, erase_workflow_id
+from twinline.problems import bounded
 
 
 class HostLeft(Message):
@@ -33,6 +35,8 @@ class Erasure(Message):
     line: str
     done: bool
     hosts: tuple[str, ...]
+    gone: tuple[str, ...] = ()
+    """Those that somebody answers for, because nobody can look there any more."""
     left: tuple[HostLeft, ...]
     workflow_id: str
 
@@ -43,7 +47,7 @@ class Erasures(Message):
     lines: tuple[Erasure, ...]
 
 
-async def erase(who: str, waiting: Waiting, *, caller: str, as_json: bool) -> int:
+async def erase(who: str, waiting: Waiting, *, gone: Sequence[str], caller: str, as_json: bool) -> int:
     """Have the lines erased that are meant, and show how far that is; raises TwinlineError."""
     _check(caller)
     context = Context.load()
@@ -51,6 +55,7 @@ async def erase(who: str, waiting: Waiting, *, caller: str, as_json: bool) -> in
     async with context.ledger() as ledger:
         found = await _find(ledger, who)
         async with ledger.read() as tx:
+            await _check_hosts(tx, found, gone)
             # All or none: who is refused must not find half of it done.
             for line in found:
                 if not line.erased:
@@ -60,7 +65,7 @@ async def erase(who: str, waiting: Waiting, *, caller: str, as_json: bool) -> in
     if todo:
         twinline = Twinline(await context.temporal(patience=CONNECT_PATIENCE))
         async with shown_while("waiting until each host is seen to hold nothing of it", quiet=as_json):
-            done += await asyncio.gather(*(_erase(twinline, line.line_id, caller, patience) for line in todo))
+            done += await asyncio.gather(*(_erase(twinline, line.line_id, gone, caller, patience) for line in todo))
     _show(done, again=not todo, as_json=as_json)
     return Exit.DONE if all(one.done for one in done) else Exit.GOING_ON
 
@@ -70,6 +75,16 @@ def _check(caller: str) -> None:
         EraseTask(line_id="", actor=caller)
     except ValidationError:
         raise InvalidOrder("--caller is not a name", hint="1 to 32 of a-z, 0-9, dot, hyphen and underscore.") from None
+
+
+async def _check_hosts(tx: ReadTx, lines: Sequence[OfPerson], gone: Sequence[str]) -> None:
+    known = {host for line in lines if not line.erased for host in await hosts_of(tx, line.line_id)}
+    for host in gone:
+        if host not in known:
+            raise UnknownHalf(
+                f"no line that is to be erased was ever on a host {bounded(host)}",
+                hint=f"They were on: {_listed(sorted(known)) or 'none'}.",
+            )
 
 
 async def _find(ledger: Ledger, who: str) -> Sequence[OfPerson]:
@@ -84,14 +99,14 @@ async def _find(ledger: Ledger, who: str) -> Sequence[OfPerson]:
         return await lines_of_person(tx, person)
 
 
-async def _erase(twinline: Twinline, line_id: str, caller: str, patience: timedelta) -> Erasure:
-    status = await twinline.erase(line_id, actor=caller, patience=patience)
+async def _erase(twinline: Twinline, line_id: str, gone: Sequence[str], caller: str, patience: timedelta) -> Erasure:
+    status = await twinline.erase(line_id, gone=gone, actor=caller, patience=patience)
     hosts = () if status is None else status.hosts
     if status is not None and status.done:
-        return _done(line_id, hosts)
+        return _done(line_id, status.empty, gone=status.gone)
     workflow_id = erase_workflow_id(line_id)
     tried = {step.step: step for step in await twinline.waits_for(workflow_id)}
-    left = [host for host in hosts if status is not None and host not in status.empty]
+    left = [host for host in hosts if status is not None and host not in (*status.empty, *status.gone)]
     return Erasure(
         line=line_id,
         done=False,
@@ -106,8 +121,10 @@ async def _erase(twinline: Twinline, line_id: str, caller: str, patience: timede
     )
 
 
-def _done(line_id: str, hosts: tuple[str, ...]) -> Erasure:
-    return Erasure(line=line_id, done=True, hosts=hosts, left=(), workflow_id=erase_workflow_id(line_id))
+def _done(line_id: str, empty: tuple[str, ...], *, gone: tuple[str, ...] = ()) -> Erasure:
+    workflow_id = erase_workflow_id(line_id)
+    hosts = tuple(sorted((*empty, *gone)))
+    return Erasure(line=line_id, done=True, hosts=hosts, gone=gone, left=(), workflow_id=workflow_id)
 
 
 def _show(done: Sequence[Erasure], *, again: bool, as_json: bool) -> None:
@@ -123,7 +140,11 @@ def _sentences(one: Erasure, *, again: bool) -> Sequence[str]:
     if again:
         return [f"Line {one.line} was erased before."]
     if one.done:
-        return [f"Line {one.line} is erased: {_listed(one.hosts)} hold nothing of it, and its histories are deleted."]
+        seen = [host for host in one.hosts if host not in one.gone]
+        held = f"{_listed(seen)} {'holds' if len(seen) == 1 else 'hold'} nothing of it" if seen else ""
+        unseen = f"nobody looked at {_listed(one.gone)}" if one.gone else ""
+        hosts = ", ".join(part for part in (held, unseen) if part)
+        return [f"Line {one.line} is erased: {hosts}, and its histories are deleted."]
     if not one.hosts:
         return ["No worker has taken it up yet; it goes on by itself once `twinline worker` runs."]
     if not one.left:
@@ -136,6 +157,7 @@ def _sentences(one: Erasure, *, again: bool) -> Sequence[str]:
             for left in one.left
             if left.last_error is not None
         ),
+        "  A host whose disk is destroyed or wiped need not be waited for: --host-is-gone HOST.",
     ]
 
 

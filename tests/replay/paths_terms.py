@@ -15,6 +15,7 @@ from twinline.messages import (
     CloseOrder,
     EraseStatus,
     EraseTask,
+    HostGone,
     NameOf,
     PurchaseOrder,
     Receipt,
@@ -163,6 +164,23 @@ async def erased(studio: Studio) -> str:
     opened = await line(studio)
     await studio.house.order(CloseOrder(order=order_id(), line=opened.username))
     return await ended(studio, (await _erasure(studio, opened)).id)
+
+
+@path(NameOf.ERASE, BRISK)
+async def host_gone(studio: Studio) -> str:
+    """A host is away, and then said to be no more."""
+    opened = await line(studio)
+    await studio.house.order(CloseOrder(order=order_id(), line=opened.username))
+    studio.host(OSCAM).free.clear()
+    handle = await _erasure(studio, opened)
+    await until(lambda: _empty_but_one(handle))
+    await handle.signal(NameOf.SIGNAL_HOST_GONE, HostGone(host=OSCAM, actor="privacy"))
+    return await ended(studio, handle.id)
+
+
+async def _empty_but_one(handle: WorkflowHandle[object, EraseStatus]) -> bool:
+    progress = await handle.query("progress", result_type=EraseStatus)
+    return progress is not None and len(progress.empty) == 1
 
 
 @path(NameOf.ERASE, BRISK)

@@ -49,6 +49,7 @@ from twinline.sandbox.world import World
 
 PAIRS = (PairPlan("eu1", region="eu"), PairPlan("us1", region="us"))
 JANE, JOHN, KATE = "jane.roe@example.com", "john.doe@example.com", "kate.poe@example.com"
+LIZ = "liz.moe@example.com"
 REASON = "Jane Roe shares with her neighbours"
 OVERLAP_HOURS = 0.0003
 SEALED = {"line": ("password", "email"), "mail": ("body",)}
@@ -326,6 +327,31 @@ async def test_a_host_that_is_down_delays_an_erasure_and_nothing_is_forgotten_be
 
     assert (done.code, [line["done"] for line in done.json["lines"]]) == (0, [True]), done.out
     await nothing_is_left_of(story, about, story.all_about(JOHN))
+
+
+async def test_a_host_that_is_gone_for_good_holds_up_no_erasure_once_somebody_answers_for_it(story: Story) -> None:
+    box = story.world.box("os-eu1")
+    name = await story.opened(LIZ, TrialOrder(order="T-liz", email=LIZ, region="eu"))
+    line_id = (await story.order(CloseOrder(order="C-liz", line=name))).line
+    await box.refuse(on=True)
+    box.drop_connections()
+    unknown = await story.cli("erase", name, "--yes", "--host-is-gone", "os-eu9", "--json")
+    assert (unknown.code, unknown.json["type"], unknown.json["hint"]) == (
+        3,
+        "UnknownHalf",
+        "They were on: mc-eu1 and os-eu1.",
+    )
+    begun = await story.cli("erase", name, "--yes", "--timeout", "1")
+    assert (begun.code, "--host-is-gone HOST" in begun.out) == (5, True), begun.out
+
+    done = await story.cli("erase", name, "--yes", "--host-is-gone", "os-eu1", "--caller", "privacy", "--timeout", "60")
+    await box.refuse(on=False)
+
+    assert (done.code, "mc-eu1 holds nothing of it, nobody looked at os-eu1" in done.out) == (0, True), done.out
+    async with story.ledger.read() as tx:
+        events = (await tx.session.exec(select(models.Event).where(models.Event.line_id == line_id))).all()
+    (told,) = [event for event in events if event.what == "erasure.host_gone"]
+    assert (told.who, told.why) == ("privacy", f"erase/{line_id}: os-eu1")
 
 
 async def test_the_search_finds_whatever_is_planted(story: Story) -> None:

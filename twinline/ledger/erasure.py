@@ -21,6 +21,7 @@ from twinline.ledger.types import utc
 from twinline.messages import (
     EraseBegun,
     EraseTask,
+    HostGone,
     Message,
     OrderKind,
     Receipt,
@@ -84,6 +85,11 @@ async def refuse_unready(tx: ReadTx, line_id: str) -> None:
     await _ready(tx, await line_by_id(tx, line_id))
 
 
+async def hosts_of(tx: ReadTx, line_id: str) -> tuple[str, ...]:
+    """Every host that the line was ever on; raises UnknownLine."""
+    return tuple(half.host for half in (await line_by_id(tx, line_id)).halves)
+
+
 async def begin_erasure(tx: WriteTx, task: EraseTask, *, now: datetime) -> EraseBegun:
     """Let no order reach the line any more, and name the hosts that must be seen to hold nothing of it.
 
@@ -118,10 +124,11 @@ async def histories_of(tx: ReadTx, line_id: str) -> Histories:
     )
 
 
-async def erase_line(tx: WriteTx, task: EraseTask, *, now: datetime) -> None:
+async def erase_line(tx: WriteTx, task: EraseTask, *, now: datetime, gone: Sequence[HostGone] = ()) -> None:
     """Take out everything that tells whose line it was; done again it changes nothing.
 
-    Only for a line that every host was seen to hold nothing of. Raises LineServed, OrdersRunning, UnknownLine.
+    Only for a line that every host was seen to hold nothing of, or is said to be gone. Raises LineServed,
+    OrdersRunning, UnknownLine.
     """
     rows = await line_by_id(tx, task.line_id)
     line = rows.line
@@ -143,6 +150,15 @@ async def erase_line(tx: WriteTx, task: EraseTask, *, now: datetime) -> None:
     line.username = tombstone
     line.password_sealed = line.email_sealed = line.person_hash = _NOTHING
     line.erased_at = utc(now)
+    for told in gone:
+        note(
+            tx,
+            at=utc(now),
+            who=told.actor,
+            what="erasure.host_gone",
+            why=f"{erase_workflow_id(line.id)}: {told.host}",
+            line_id=line.id,
+        )
     _note(tx, rows, task, now=now, what="line.erased", before=before)
 
 
