@@ -1,14 +1,16 @@
 """The typed client: places orders with Temporal and tells what became of them.
 
-It needs no worker, SSH or database; a storefront can import it.
+It needs no worker, SSH or database; a storefront can import it: docs/storefront.md.
 """
 
 import asyncio
 import contextlib
+import os
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import (
@@ -32,8 +34,11 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from starter.ordering import Ordering
 from twinline.bulk import BulkStart, bulk_workflow_id
-from twinline.errors import ORDER_ERRORS, OrderConflict, TwinlineError, Unavailable, UnknownOrder
+from twinline.connect import connect_temporal
+from twinline.errors import ORDER_ERRORS, Misconfigured, OrderConflict, TwinlineError, Unavailable, UnknownOrder
+from twinline.keys import KeyRing
 from twinline.messages import (
     GRACE,
     ORDERS_QUEUE,
@@ -88,11 +93,23 @@ class PendingStep(Message):
     last_error: str | None
 
 
-class Twinline:
+class Twinline(Ordering):
     """Places orders. The same order twice is one order, however many callers place it at once."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    @classmethod
+    async def connect(cls, key_ring: Path | None = None, *, patience: timedelta = timedelta(seconds=30)) -> Self:
+        """Connect to Temporal as `TEMPORAL_*` and its profiles say, trying for `patience`.
+
+        `key_ring` is the file with which orders are sealed on their way, by default that of `TWINLINE_KEYS`. Raises
+        Misconfigured (nothing can be used as it is set) and Unavailable (no answer in time).
+        """
+        path = key_ring or Path(os.environ.get("TWINLINE_KEYS", ""))
+        if path == Path():
+            raise Misconfigured("TWINLINE_KEYS is not set", hint="Set it to the path of the key ring file (mode 0600).")
+        return cls(await connect_temporal(keys=KeyRing.load(path), patience=patience.total_seconds()))
 
     async def place(
         self, order: Order, *, patience: timedelta = GRACE, priority: Priority | None = None

@@ -28,6 +28,8 @@ _RULES: Final = {
 LASTING_REASON: Final = "one line of 1 to 200 characters without an @: it is kept for ever, so let it name no customer"
 _PERSONAL: Final = frozenset({"email", "reason", "client_address"})
 
+WHOLE: Final = "a purchase needs either email with region, for a new customer, or line, for an existing one"
+
 
 class FieldProblem(Message):
     """What is wrong with one field; None for the order as a whole."""
@@ -37,7 +39,7 @@ class FieldProblem(Message):
 
 
 def field_problems(
-    error: ValidationError, *, names: Mapping[str, str], whole: str, rules: Mapping[str, str] = _RULES
+    error: ValidationError, *, names: Mapping[str, str], whole: str = WHOLE, rules: Mapping[str, str] = _RULES
 ) -> tuple[FieldProblem, ...]:
     """A sentence for each field that can never be right; values that may be personal are not repeated.
 

@@ -6,6 +6,7 @@ password; mail addresses travel only inside orders, which the payload codec encr
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Generic, Literal, TypeVar
@@ -195,6 +196,20 @@ Order = (
 )
 OrderT = TypeVar("OrderT", bound=Order)
 
+ORDER_TYPES: Mapping[OrderKind, type[Order]] = {
+    OrderKind.TRIAL: TrialOrder,
+    OrderKind.PURCHASE: PurchaseOrder,
+    OrderKind.RENEWAL: RenewalOrder,
+    OrderKind.BLOCK: BlockOrder,
+    OrderKind.UNBLOCK: UnblockOrder,
+    OrderKind.PASSWORD: PasswordOrder,
+    OrderKind.MOVE: MoveOrder,
+    OrderKind.CLOSE: CloseOrder,
+    OrderKind.CANCEL: CancelOrder,
+}
+"""Every kind of order there is."""
+_KINDS = {order: kind for kind, order in ORDER_TYPES.items()}
+
 
 def _opaque(username: str) -> str:
     return hashlib.blake2b(username.encode(), digest_size=8).hexdigest()
@@ -202,25 +217,7 @@ def _opaque(username: str) -> str:
 
 def order_kind(order: Order) -> OrderKind:
     """Name what this order asks for."""
-    match order:
-        case TrialOrder():
-            return OrderKind.TRIAL
-        case PurchaseOrder():
-            return OrderKind.PURCHASE
-        case RenewalOrder():
-            return OrderKind.RENEWAL
-        case BlockOrder():
-            return OrderKind.BLOCK
-        case UnblockOrder():
-            return OrderKind.UNBLOCK
-        case PasswordOrder():
-            return OrderKind.PASSWORD
-        case MoveOrder():
-            return OrderKind.MOVE
-        case CloseOrder():
-            return OrderKind.CLOSE
-        case CancelOrder():
-            return OrderKind.CANCEL
+    return _KINDS[type(order)]
 
 
 def order_ref(order: Order) -> str:

@@ -3,8 +3,12 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,14 +31,22 @@ print("whole")
 """
 
 
-def test_a_wheel_holds_program_templates_and_migrations(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as it would be given out."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_a_wheel_holds_program_templates_and_migrations(wheel: Path, tmp_path: Path) -> None:
     unpacked = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
-        tops = {name.split("/")[0] for name in archive.namelist()}
+        names = set(archive.namelist())
+    tops = {name.split("/")[0] for name in names}
 
     looked = subprocess.run(
         [sys.executable, "-c", LOOK, str(unpacked)],
@@ -48,3 +60,27 @@ def test_a_wheel_holds_program_templates_and_migrations(tmp_path: Path) -> None:
     assert looked.stdout == "whole\n", looked.stderr
     info = next(top for top in tops if top.endswith(".dist-info"))
     assert tops == {"activities", "starter", "templates", "twinline", "workflows", "worker.py", info}
+    # Type checkers of those who import the client look for these.
+    assert names >= {"starter/py.typed", "twinline/py.typed"}
+
+
+def test_the_installed_wheel_brings_a_program_that_starts(wheel: Path, tmp_path: Path) -> None:
+    fresh = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(fresh)], check=True)
+    install = ["uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--python", str(fresh / "bin" / "python")]
+    subprocess.run([Path(sys.executable).parent / install[0], *install[1:], str(wheel)], check=True, cwd=tmp_path)
+    (site,) = fresh.glob("lib/python*/site-packages")
+    # What it depends on is borrowed; a path file of ours is not read there, so that twinline itself can't be.
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+
+    def run(*words: str) -> str:
+        said = subprocess.run(
+            [fresh / "bin" / "twinline", *words], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        return said.stdout
+
+    assert run("--version") == f"twinline {version('twinline')}\n"
+    assert " trial " in run("--help")
+    where = [fresh / "bin" / "python", "-c", "import starter.cli; print(starter.cli.__file__)"]
+    loaded = subprocess.run(where, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert loaded.startswith(str(site))

@@ -1,0 +1,93 @@
+"""The Python client as a storefront uses it: by the example that the docs show, and by what it imports."""
+
+import asyncio
+import subprocess
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+
+from starter.client import Twinline
+from starter.ordering import Ordering
+from tests.cli.conftest import Cli
+from tests.support.sshd import die_with_parent
+from tests.support.terminal import environment
+from twinline.errors import InvalidOrder, Misconfigured, OrderConflict
+from twinline.messages import ORDER_TYPES, OrderKind
+from twinline.sandbox.world import World
+
+ROOT = Path(__file__).resolve().parents[2]
+
+IMPORTS = "import sys, starter.client; print(*sorted(sys.modules))"
+NOT_NEEDED = {
+    *("activities", "worker", "workflows", "starter.api", "starter.cli", "starter.desk"),
+    *("twinline.hosts", "twinline.inventory", "twinline.ledger", "twinline.mail", "twinline.sandbox"),
+    *("aiosmtplib", "aiosqlite", "alembic", "asyncssh", "email_validator", "fastapi", "jinja2", "psycopg", "rich"),
+    *("sqlalchemy", "sqlmodel", "starlette", "typer", "uvicorn"),
+}
+NEEDED = {"twinline.messages", "temporalio.client", "cryptography"}
+
+
+def test_the_client_imports_no_worker_ssh_or_database() -> None:
+    said = subprocess.run([sys.executable, "-c", IMPORTS], check=True, capture_output=True, text=True)
+    loaded = set(said.stdout.split())
+    assert loaded & NOT_NEEDED == set()
+    assert loaded >= NEEDED
+
+
+async def test_the_example_sells_a_line_once_and_shows_the_receipt(cli: Cli, world: World) -> None:
+    words = ("shopper@example.com", "--region", "eu", "--days", "30", "--order", "P-shop")
+    code, out, err = await storefront(world, *words)
+    assert (code, err) == (0, "")
+    shown = await cli("order", "show", "P-shop", "--caller", "shop", "--json")
+    assert out.startswith(f"Thank you! Your line {shown.json['username']} is paid until ")
+    assert "mc-eu1       ready\n  os-eu1       ready\n  mail         accepted\n" in out
+    assert await storefront(world, *words) == (0, out, "")
+    code, out, err = await storefront(
+        world, "shopper@example.com", "--region", "us", "--days", "3", "--order", "P-shop"
+    )
+    assert (code, out, err.splitlines()[0].partition(":")[0]) == (1, "", "OrderConflict")
+
+
+async def test_every_order_has_a_method_of_its_own_and_its_errors_are_named(cli: Cli, world: World, line: str) -> None:
+    names = {OrderKind.RENEWAL: "renew"}
+    for kind in ORDER_TYPES:
+        assert callable(getattr(Twinline, names.get(kind, str(kind))))
+    assert set(Ordering.__abstractmethods__) == {"place"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in world.env.items():
+            patch.setenv(name, value)
+        twinline = await Twinline.connect()
+        patch.delenv("TWINLINE_KEYS")
+        with pytest.raises(Misconfigured, match="TWINLINE_KEYS is not set"):
+            await Twinline.connect()
+    renewed = await twinline.renew("R-client", line=line, days=1, caller="shop")
+    assert renewed.done
+    assert renewed.receipt is not None
+    assert renewed.receipt.username == line
+    blocked = await twinline.block("C-client", line=line, reason="Shared", caller="shop")
+    assert blocked.receipt is not None
+    assert [block.case for block in blocked.receipt.blocks] == ["C-client"]
+    assert (await twinline.unblock("C-client", line=line, caller="shop")).done
+    assert (await twinline.password("W-client", line=line, caller="shop")).done
+    cancelled = await twinline.cancel("R-client", kind=OrderKind.RENEWAL, reason="refunded", caller="shop")
+    assert cancelled.done
+    with pytest.raises(OrderConflict):
+        await twinline.renew("R-client", line=line, days=2, caller="shop")
+    with pytest.raises(InvalidOrder, match="days is 0, but must be a whole number"):
+        await twinline.renew("R-none", line=line, days=0, caller="shop")
+    with pytest.raises(InvalidOrder, match="a purchase needs either email with region"):
+        await twinline.purchase("P-none", days=3, caller="shop")
+
+
+async def storefront(world: World, *words: str) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(ROOT / "examples" / "storefront.py"), *words),
+        env=environment(world.env),
+        stdout=PIPE,
+        stderr=PIPE,
+        preexec_fn=die_with_parent,
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
