@@ -208,7 +208,6 @@ ORDER_TYPES: Mapping[OrderKind, type[Order]] = {
     OrderKind.CANCEL: CancelOrder,
 }
 """Every kind of order there is."""
-_KINDS = {order: kind for kind, order in ORDER_TYPES.items()}
 
 
 def _opaque(username: str) -> str:
@@ -217,7 +216,7 @@ def _opaque(username: str) -> str:
 
 def order_kind(order: Order) -> OrderKind:
     """Name what this order asks for."""
-    return _KINDS[type(order)]
+    return next(kind for kind, model in ORDER_TYPES.items() if isinstance(order, model))
 
 
 def order_ref(order: Order) -> str:

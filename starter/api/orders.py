@@ -15,33 +15,15 @@ from starter.api.problems import BadFields
 from starter.invalid import LASTING_REASON, FieldProblem, field_problems
 from starter.trial_door import AskedTrial
 from twinline.errors import InvalidOrder
-from twinline.messages import (
-    BlockOrder,
-    CloseOrder,
-    LastingReason,
-    Message,
-    MoveOrder,
-    Order,
-    PasswordOrder,
-    PurchaseOrder,
-    RenewalOrder,
-    TrialOrder,
-    UnblockOrder,
-)
+from twinline.messages import ORDER_TYPES, LastingReason, Message, Order, OrderKind, TrialOrder
 
 LONGEST_WAIT: Final = timedelta(seconds=60)
 SHORT_WAIT: Final = timedelta(seconds=0.5)
 """How long who does not ask to wait does so all the same: refusals mostly come sooner, and are worth telling."""
 
 KINDS: Final[Mapping[str, type[Order]]] = {
+    **{f"{kind}s": model for kind, model in ORDER_TYPES.items() if kind is not OrderKind.CANCEL},
     "trials": AskedTrial,
-    "purchases": PurchaseOrder,
-    "renewals": RenewalOrder,
-    "blocks": BlockOrder,
-    "unblocks": UnblockOrder,
-    "passwords": PasswordOrder,
-    "moves": MoveOrder,
-    "closes": CloseOrder,
 }
 EXAMPLES: Final[Mapping[str, Mapping[str, object]]] = {
     "trials": {"order": "T-1001", "email": "jane@example.com", "region": "eu", "client_address": "203.0.113.7"},
@@ -54,7 +36,6 @@ EXAMPLES: Final[Mapping[str, Mapping[str, object]]] = {
     "closes": {"order": "X-1006", "line": "k7mq3xw9ab"},
 }
 
-_WHOLE: Final = "a purchase needs either email with region, for a new customer, or line, for an existing one"
 _WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE | re.ASCII)
 
 
@@ -80,7 +61,7 @@ async def read_order(request: Request, kind: str, *, caller: str) -> Asked:
         # As JSON: a number is no moment there, and a text no number.
         order = model.model_validate_json(to_json({**fields, "caller": caller}), strict=True)
     except ValidationError as error:
-        raise BadFields(field_problems(error, names={}, whole=_WHOLE)) from None
+        raise BadFields(field_problems(error, names={})) from None
     if not isinstance(order, AskedTrial):
         return Asked(order)
     # From where a customer asks is no part of the order: he may repeat it from elsewhere, and no workflow needs it.
