@@ -109,7 +109,8 @@ class Placed:
 class Desk:
     """Takes orders and questions of callers that showed a token.
 
-    Rates are counted in the memory of this process; `clock` gives seconds, and never goes back.
+    Rates are counted in the memory of this process; `clock` gives seconds, and never goes back. One sender may fail
+    `failures` times a minute to show a token that counts.
     """
 
     def __init__(
@@ -119,12 +120,14 @@ class Desk:
         *,
         trials: TrialRules | None = None,
         clock: Callable[[], float] = time.monotonic,
+        failures: int = FAILURES_A_MINUTE,
     ) -> None:
         self._ledger = ledger
         self._twinline = twinline
         self._trial_door = TrialDoor(ledger, trials or TrialRules())
         self._requests = Buckets(clock=clock)
         self._failures = Buckets(clock=clock)
+        self._failure_rate = failures
 
     async def admit(self, token: str | None, *, sender: str) -> Admitted:
         """Whose token that is; `sender` is who sends it, as far as an address tells.
@@ -133,7 +136,7 @@ class Desk:
         Raises InvalidToken, TooManyRequests, Unavailable.
         """
         shown = None if token is None else parse_token(token)
-        failures = self._failures.look(sender, FAILURES_A_MINUTE)
+        failures = self._failures.look(sender, self._failure_rate)
         if failures.exceeded and (shown is None or shown.token_id not in self._requests):
             raise TooManyRequests(
                 "too many requests without a token that counts came from this address",
@@ -143,7 +146,7 @@ class Desk:
         try:
             who = await self._who(token)
         except InvalidToken:
-            self._failures.take(sender, FAILURES_A_MINUTE)
+            self._failures.take(sender, self._failure_rate)
             raise
         allowance = self._requests.take(who.token_id, who.rate)
         if allowance.exceeded:

@@ -3,7 +3,8 @@
 from importlib.metadata import version
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 
 from starter.api import house_routes, line_routes, order_routes
 from starter.api.envelope import Envelope
@@ -36,8 +37,24 @@ def create_app(desk: Desk) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     # Described once and for all, at the start; FastAPI keeps it.
-    _complete(app.openapi())
+    description = app.openapi()
+    _complete(description)
+    for router in _ROUTERS:
+        _restore_nulls(description, router)
     return app
+
+
+def _restore_nulls(description: dict[str, Any], router: APIRouter) -> None:
+    """Put the examples of answers back as they are: FastAPI drops whatever is null in them."""
+    for route in router.routes:
+        if not isinstance(route, APIRoute) or not route.include_in_schema:
+            continue
+        for method in route.methods or ():
+            described = description["paths"][route.path][method.lower()]["responses"]
+            for status, answer in route.responses.items():
+                for media_type, media in answer.get("content", {}).items():
+                    if "example" in media:
+                        described[str(status)]["content"][media_type]["example"] = media["example"]
 
 
 def _complete(description: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from starter.api.orders import EXAMPLES
-from tests.api.conftest import Api, Shop
+from tests.api.conftest import Api, Reply, Shop
+from tests.api.described import OF_TOKENS
 from twinline.ledger import tokens
 from twinline.tokens import Scope, allows
 
@@ -64,15 +65,28 @@ async def test_two_resellers_see_and_touch_their_own_lines_only(shop: Shop) -> N
     his = await bob.post("trials", order="B-1", email="of-bob@example.com", region="eu")
     line, order_id = opened.json["receipt"]["username"], opened.json["id"]
     before = await shop.house.line(line)
+    events = (await ann.get(f"/v1/lines/{line}/events")).json
+    assert events["events"]
     assert (await ann.get(f"/v1/lines/{line}")).status == 200
     assert [each["username"] for each in (await ann.get("/v1/lines")).json["lines"]] == [line]
     assert [each["username"] for each in (await bob.get("/v1/lines")).json["lines"]] == [
         his.json["receipt"]["username"]
     ]
 
-    nobodys = await bob.get("/v1/lines/nobody99")
-    theirs = await bob.get(f"/v1/lines/{line}")
-    assert (theirs.status, theirs.body) == (404, nobodys.body)
+    # Whatever names a line or an order, in the address or in the body, is for him as if there were none.
+    for operation in OF_TOKENS:
+        replies: list[Reply] = []
+        for name, order in ((line, order_id), ("nobody99", "purchase~A-9")):
+            body = None if operation.body is None else {**operation.body["example"]}
+            if body is not None and "line" in body:
+                body |= {"line": name} | ({"owner": "reseller"} if "owner" in body else {})
+            elif "{" not in operation.path:
+                continue
+            replies.append(await bob(operation.method, operation.address(username=name, order_id=order), body))
+        if replies:
+            theirs, nobodys = replies
+            assert (theirs.status, theirs.body) == (404, nobodys.body), operation.name
+            assert theirs.headers.keys() == nobodys.headers.keys()
     attempts: tuple[tuple[str, dict[str, Any]], ...] = (
         ("purchases", {"order": "B-2", "days": 1}),
         ("renewals", {"order": "B-3", "days": 1}),
@@ -86,10 +100,22 @@ async def test_two_resellers_see_and_touch_their_own_lines_only(shop: Shop) -> N
         for name in (line, "nobody99"):
             reply = await bob.post(kind, line=name, **fields)
             assert (reply.status, reply.problem) == (404, "UnknownLine"), kind
-    for path in (order_id, "A-1", "purchase~A-1"):
-        reply = await bob.get(f"/v1/orders/{path}")
+    for path in (order_id, "A-1", "purchase~A-1", "cancel~A-1~purchase"):
+        for reply in (
+            await bob.get(f"/v1/orders/{path}"),
+            await bob("POST", f"/v1/orders/{path}/cancel", {"reason": "Not hers any more."}, Prefer="wait=30"),
+        ):
+            assert (reply.status, reply.problem) == (404, "UnknownOrder")
+    # By an order of her own name for her own line she does not get at his either.
+    house = await shop.token("ann")
+    assert (await house.post("renewals", order="A-2", line=his.json["receipt"]["username"], days=1)).status == 201
+    for reply in (
+        await ann.get("/v1/orders/A-2"),
+        await ann("POST", "/v1/orders/A-2/cancel", {"reason": "Mine by name."}, Prefer="wait=30"),
+    ):
         assert (reply.status, reply.problem) == (404, "UnknownOrder")
     assert await shop.house.line(line) == before
+    assert (await ann.get(f"/v1/lines/{line}/events")).json == events
 
 
 async def test_a_reseller_neither_sets_nor_lifts_blocks_of_the_house(shop: Shop, api: Api) -> None:

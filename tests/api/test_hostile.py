@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-import re
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sqlmodel import func, select
 
@@ -17,8 +16,10 @@ from starter.api.orders import EXAMPLES, KINDS
 from starter.api.problems import PAGES, known_types
 from starter.desk import Desk
 from tests.api.conftest import Api, Shop
+from tests.api.described import OF_TOKENS, OPERATIONS, WITH_BODY, Operation, fits
 from twinline.errors import Misconfigured
 from twinline.ledger import models
+from twinline.tokens import Scope
 
 NASTY = (
     "",
@@ -47,8 +48,6 @@ VALUES = (
     | st.lists(st.integers(), max_size=2)
     | st.dictionaries(st.text(max_size=5), st.integers(), max_size=2)
 )
-FIELDS = sorted({name for model in KINDS.values() for name in model.model_fields} | {"token", "password", "__class__"})
-REFUSED = {400, 404, 409, 413, 415, 422}
 FEW = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
@@ -56,7 +55,7 @@ FEW = settings(
 
 async def rows(shop: Shop) -> dict[str, int]:
     """How much there is of everything that an order leaves behind."""
-    tables = (models.Line, models.Order, models.Grant, models.Block, models.Event, models.Mail)
+    tables = (models.Line, models.Order, models.Grant, models.Block, models.Event, models.Mail, models.TrialRequest)
     async with shop.house.ledger.read() as tx:
         return {
             table.__name__: (await tx.session.exec(select(func.count()).select_from(table))).one() for table in tables
@@ -64,33 +63,91 @@ async def rows(shop: Shop) -> dict[str, int]:
 
 
 @st.composite
-def spoiled(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
-    """A kind and a body that can't be right, because at least one field was replaced by one that does not fit."""
-    kind = draw(st.sampled_from(sorted(KINDS)))
-    body: dict[str, Any] = {**EXAMPLES[kind]}
-    if "region" in body:
-        # Nothing that slips through may open a line.
-        body["region"] = "nowhere"
-    if "line" in body:
-        body["line"] = "nobody99"
-    for name in draw(st.lists(st.sampled_from(FIELDS), min_size=1, max_size=4, unique=True)):
-        body[name] = draw(VALUES)
-    return kind, body
+def spoiled(draw: st.DrawFn) -> tuple[Operation, dict[str, Any]]:
+    """An operation and a body that its description rules out, because a field or two do not fit."""
+    operation = draw(st.sampled_from(WITH_BODY))
+    assert operation.body is not None
+    schema = operation.body["schema"]
+    body: dict[str, Any] = {**operation.body["example"]}
+    fields = sorted({*schema["properties"], "caller", "token", "password", "__class__"})
+    for name in draw(st.lists(st.sampled_from(fields), min_size=1, max_size=3, unique=True)):
+        if name in body and draw(st.booleans()):
+            del body[name]
+        else:
+            body[name] = draw(VALUES)
+    assume(not fits(schema, body))
+    return operation, body
 
 
 @FEW
 @given(spoiled())
-async def test_no_field_of_any_order_can_break_anything(
-    shop: Shop, api: Api, order: tuple[str, dict[str, Any]]
+async def test_no_field_of_any_body_can_break_anything(
+    shop: Shop, api: Api, asked: tuple[Operation, dict[str, Any]]
 ) -> None:
-    kind, body = order
+    operation, body = asked
     before = await rows(shop)
-    reply = await api("POST", f"/v1/{kind}", body, Prefer="wait=30")
-    assert reply.status in REFUSED, (reply.status, reply.body, body)
+    reply = await api(operation.method, operation.address(order_id="nothing", username="nobody99"), body)
+    assert reply.status in (400, 422), (operation.name, reply.status, reply.body, body)
     assert reply.problem in known_types()
-    assert b"Traceback" not in reply.body
-    assert b"jane@example.com" not in reply.body
+    assert str(reply.status) in operation.described["responses"]
+    for secret in (b"Traceback", b"jane@example.com", b"203.0.113"):
+        assert secret not in reply.body
     assert await rows(shop) == before
+
+
+@pytest.mark.parametrize("operation", [each for each in OPERATIONS if "{" in each.path], ids=lambda each: each.name)
+async def test_no_name_in_any_address_can_break_anything(shop: Shop, api: Api, operation: Operation) -> None:
+    before = await rows(shop)
+    body = None if operation.body is None else operation.body["example"]
+    names = [parameter["name"] for parameter in operation.parameters if parameter["in"] == "path"]
+    for nasty in (*NASTY, "\ud800".encode("utf-8", "surrogatepass"), "~", "trial~", "%00", "a" * 5000):
+        address = operation.address(**{name: quote(nasty, safe="") for name in names})
+        reply = await api(operation.method, address, body)
+        assert (reply.status, reply.problem) in (
+            (404, "UnknownOrder"),
+            (404, "UnknownLine"),
+            (404, "NoSuchPath"),
+            # Two dots, or nothing, lead to another path.
+            (405, "MethodNotAllowed"),
+            (422, "InvalidOrder"),
+        ) or (nasty == "" and reply.status == 200), (address, reply.status, reply.body)
+    assert await rows(shop) == before
+
+
+@pytest.mark.parametrize("operation", OF_TOKENS, ids=lambda each: each.name)
+async def test_whatever_needs_a_token_needs_one_that_counts_and_allows_it(
+    shop: Shop, api: Api, line: str, operation: Operation
+) -> None:
+    names = {"username": line, "order_id": "the-line"}
+    body = None if operation.body is None else {**operation.body["example"]}
+    if body is not None and "line" in body:
+        body["line"] = line
+    nothing = await shop.token("shop", frozenset({Scope.CREDENTIALS_READ}))
+    assert nothing.token is not None
+    before = await rows(shop)
+    for token in (None, "", "twl_", f"{nothing.token}0", "'; DROP TABLE api_token; --"):
+        reply = await replace(api, token=token)(operation.method, operation.address(**names), body)
+        assert (reply.status, reply.problem) == (401, "InvalidToken")
+        assert reply.headers["www-authenticate"].startswith("Bearer")
+    # It shows passwords of lines, but alone no line.
+    reply = await nothing(operation.method, operation.address(**names), body)
+    assert (reply.status, reply.problem) == (403, "ScopeMissing")
+    assert line not in reply.body.decode()
+    for method in ("PUT", "DELETE", "PATCH"):
+        reply = await api(method, operation.address(**names))
+        assert (reply.status, reply.problem) == (405, "MethodNotAllowed")
+        assert reply.headers["allow"]
+    assert await rows(shop) == before
+
+
+@pytest.mark.parametrize("operation", OF_TOKENS, ids=lambda each: each.name)
+async def test_a_parameter_that_there_is_not_is_no_parameter(api: Api, operation: Operation) -> None:
+    known = {parameter["name"] for parameter in operation.parameters if parameter["in"] == "query"}
+    if not known:
+        return
+    for query in ("unknown=1", "limit=1&limit=x", "limit=%00", "cursor=%ff", "limit=" + "9" * 5000):
+        reply = await api(operation.method, f"{operation.address()}?{query}")
+        assert (reply.status, reply.problem) == (422, "InvalidOrder"), query
 
 
 @FEW
@@ -184,13 +241,6 @@ async def test_a_body_that_is_cut_off_leaves_nothing_in_the_log(
     assert await rows(shop) == before
 
 
-@FEW
-@given(st.sampled_from(NASTY) | st.text(max_size=60), st.sampled_from(["orders", "lines"]))
-async def test_no_address_can_break_anything(api: Api, name: str, what: str) -> None:
-    reply = await api.get(f"/v1/{what}/{quote(name, safe='')}")
-    assert (reply.status, reply.problem) in ((404, "UnknownOrder"), (404, "UnknownLine"), (404, "NoSuchPath"))
-
-
 @pytest.mark.parametrize(
     "query",
     [
@@ -238,23 +288,6 @@ async def test_a_mistake_of_ours_tells_nothing_of_our_inside(
         assert b"secret-of-ours" not in reply.body
         assert type(mistake).__name__ in caplog.text
         assert "secret-of-ours" not in caplog.text.replace('"secret-of-ours"', "")
-
-
-async def test_the_description_is_whole_and_its_examples_are_orders(api: Api) -> None:
-    described = await replace(api, token=None).get("/api/openapi.json")
-    paths = described.json["paths"]
-    for kind, model in KINDS.items():
-        media = paths[f"/v1/{kind}"]["post"]["requestBody"]["content"]["application/json"]
-        model.model_validate({**media["example"], "caller": "shop"})
-        assert set(media["example"]) <= set(media["schema"]["properties"])
-        assert "caller" not in media["schema"]["properties"]
-    text = described.body.decode()
-    known = {f"#/components/schemas/{name}" for name in described.json["components"]["schemas"]}
-    assert set(re.findall(r'"\$ref":"([^"]+)"', text)) <= known
-    for operations in paths.values():
-        for operation in operations.values():
-            if operation["tags"] != ["house"]:
-                assert {"401", "403", "429", "500", "503"} <= operation["responses"].keys()
 
 
 async def test_every_type_has_a_page_and_every_page_a_type(api: Api) -> None:
