@@ -28,7 +28,7 @@ from twinline.ledger.database import Database
 from twinline.ledger.faults import away, lacks_tables, taken
 
 OLDEST: Final = 14
-TELL_OF_PERSONS: Final = ("line", "half", "block", "mail", "trial", '"order"', "bulk_item")
+TELL_OF_PERSONS: Final = ("line", "half", "block", "mail", "trial", '"order"', "bulk_item", "trial_request")
 """Tables with what an erasure takes out."""
 _CONNECTIONS: Final = 10
 """Of one process; a server takes a hundred unless told otherwise."""
