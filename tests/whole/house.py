@@ -38,7 +38,6 @@ RECORDS: Final = (
     NameOf.RECORD_PURCHASE,
     NameOf.RECORD_RENEWAL,
     NameOf.RECORD_BLOCK,
-    NameOf.RECORD_UNBLOCK,
     NameOf.RECORD_PASSWORD,
     NameOf.RECORD_MOVE,
     NameOf.RECORD_CLOSE,
