@@ -69,8 +69,11 @@ class Term(DrivesHalves):
 
     @workflow.signal(name=NameOf.SIGNAL_END_MOVED)
     def end_moved(self, moved: EndMoved) -> None:
-        """Take up that the grant ends at another time; the ledger decides all the same."""
-        self._moved_to = moved.ends_at
+        """Take up that the grant ends at another time; the ledger decides all the same.
+
+        Of several the earliest: they may come in any order, and to ask too early does no harm.
+        """
+        self._moved_to = min(moved.ends_at, self._moved_to or moved.ends_at)
 
     @workflow.query
     def progress(self) -> TermStatus:
@@ -105,7 +108,7 @@ class Term(DrivesHalves):
     async def _decide(self, start: TermStart) -> TermDecision:
         ends_at = start.ends_at
         while True:
-            ends_at, self._moved_to = self._moved_to or ends_at, None
+            ends_at, self._moved_to = min(self._moved_to or ends_at, ends_at), None
             self._ends_at = ends_at
             self._show()
             if not await self._wait_for(start, ends_at):

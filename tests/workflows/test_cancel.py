@@ -23,9 +23,11 @@ from twinline.messages import (
     TRIAL_LENGTH,
     BlockOrder,
     CancelOrder,
+    EndMoved,
     HalfState,
     MailKind,
     MoveOrder,
+    NameOf,
     Order,
     OrderKind,
     OrderStatus,
@@ -33,6 +35,7 @@ from twinline.messages import (
     Receipt,
     RenewalOrder,
     TermDecision,
+    TermStatus,
     TrialOrder,
     order_kind,
     order_ref,
@@ -282,6 +285,21 @@ async def test_a_period_that_is_cancelled_brings_the_end_forward_and_the_later_o
     assert house.serves(username) == (False, False)
     told = [mail for mail in house.sent_to("whole@example.org") if "cancelled" in str(mail["Subject"])]
     assert len(told) == 2
+
+
+async def test_an_end_that_was_brought_forward_stays_so_when_a_message_of_before_comes_late(house: House) -> None:
+    first = PurchaseOrder(caller="shop", order=order_id(), email="early@example.org", region="eu", days=30)
+    username = (await house.order(first)).username
+    before = await house.order(RenewalOrder(caller="shop", order=order_id(), line=username, days=10))
+    receipt = await cancelled(house, first)
+    (kept,) = (grant for grant in (await house.line(username)).grants if grant.ending is None)
+    term = house.client.get_workflow_handle(term_workflow_id(receipt.line, kept.grant_id))
+
+    # Of another cancellation, whose worker went away between the ledger and this.
+    await term.signal(NameOf.SIGNAL_END_MOVED, EndMoved(ends_at=before.ends_at))
+
+    status = await term.query("progress", result_type=TermStatus)
+    assert status.ends_at == kept.ends_at == receipt.ends_at
 
 
 async def test_a_block_stays_when_the_time_of_its_line_is_taken_back(house: House) -> None:
