@@ -18,6 +18,7 @@ from tests.whole.clock import ServerHangs
 from tests.whole.house import House, run_house
 from tests.whole.quick import make_quick
 from tests.workflows.house import text_of
+from twinline.errors import CannotCancel
 from twinline.keys import KeyRing
 from twinline.ledger import migrate
 from twinline.ledger.queries import LineView, OrderFilter, line_view, list_orders, order_view
@@ -29,10 +30,12 @@ from twinline.messages import (
     MoveOrder,
     NameOf,
     Order,
+    OrderKind,
     OrderStatus,
     PurchaseOrder,
     Receipt,
     RenewalOrder,
+    TakeCancel,
     TakeOrder,
     TrialOrder,
     UnblockOrder,
@@ -217,6 +220,91 @@ async def test_an_end_against_a_renewal_of_the_same_millisecond(
     assert (now.state, now.ends_at) == ("present", max(ends_at, ends_at + offset) + 30 * DAY)
     assert serving(house, name) == list(OLD)
     assert [grant.ending for grant in now.grants] == ["ended" if end_first else "overtaken", None]
+
+
+@pytest.mark.parametrize("offset", [-MILLISECOND, timedelta(0), MILLISECOND], ids=["before", "at", "after"])
+@pytest.mark.parametrize("end_first", [True, False])
+@on_one_clock
+async def test_a_cancellation_against_the_end_of_the_same_millisecond(
+    house: House,
+    offset: timedelta,
+    end_first: bool,  # noqa: FBT001
+) -> None:
+    order = a_trial()
+    opened = await done(house, order)
+    name, ends_at = opened.username, opened.ends_at
+    ended, decided = asyncio.Event(), asyncio.Event()
+    watch = house.times.watch
+
+    async def take_back(task: TakeCancel) -> Any:
+        if end_first:
+            await ended.wait()
+        return task.model_copy(update={"at": ends_at + offset})
+
+    async def end(question: Any) -> Any:
+        if not end_first:
+            await decided.wait()
+        return question
+
+    watch.before |= {NameOf.RECORD_CANCEL: take_back, NameOf.END_GRANT: end}
+    await house.clock.pass_to(ends_at - timedelta(seconds=1))
+    cancellation = asyncio.create_task(
+        house.twinline.cancel(order.order, kind=OrderKind.TRIAL, reason="refunded", patience=timedelta(seconds=60))
+    )
+    in_time = offset < timedelta(0) and not end_first
+    if end_first:
+        await until(lambda: is_ended(house, name))
+        ended.set()
+    elif in_time:
+        await until(lambda: is_ended(house, name))
+        decided.set()
+    else:
+        await asyncio.wait((cancellation,))
+        decided.set()
+    if in_time:
+        receipt = (await cancellation).receipt
+        assert receipt is not None
+        assert receipt.ends_at == ends_at + offset
+    else:
+        with pytest.raises(CannotCancel):
+            await cancellation
+    await house.clock.pass_to(ends_at + timedelta(seconds=2))
+
+    # One end, whoever brought it, and a word of the cancellation only when it was one.
+    now = await line(house, name)
+    assert (now.state, now.revision) == ("absent", 2)
+    assert [grant.ending for grant in now.grants] == ["cancelled" if in_time else "ended"]
+    assert serving(house, name) == []
+    told = [mail for mail in sent(house, order) if "cancelled" in str(mail["Subject"])]
+    assert len(told) == in_time
+
+
+@pytest.mark.parametrize("block_first", [True, False])
+@on_one_clock
+async def test_move_against_block(house: House, block_first: bool) -> None:  # noqa: FBT001
+    name = (await done(house, a_trial())).username
+    block: Order = BlockOrder(case="AB-1", line=name, reason="shared")
+    move: Order = MoveOrder(order=ref(), line=name, pair="us1", overlap_hours=1)
+    # Of a block the old pair is written first, of a move the new one.
+    first, second, sleeper = (block, move, "mc-eu1") if block_first else (move, block, "mc-us1")
+    box = house.boxes[sleeper]
+    box.alarm = asyncio.Event()
+    one = placed(house, first)
+    await box.asleep.wait()
+    other = placed(house, second)
+    await until(lambda: recorded(house, second))
+    box.wake()
+    await house.clock.settle()
+
+    assert serving(house, name) == []
+    await house.clock.pass_time(HOUR + LATER)
+    for waiting in (one, other):
+        assert (await waiting).done
+    assert serving(house, name) == []
+    now = await line(house, name)
+    assert (now.state, now.pair) == ("blocked", "us1")
+    await done(house, UnblockOrder(case="AB-1", line=name))
+    assert serving(house, name) == list(NEW)
 
 
 async def is_ended(house: House, name: str) -> bool:
