@@ -7,7 +7,7 @@ from datetime import datetime
 from twinline.errors import Misconfigured
 from twinline.ledger import models
 from twinline.ledger.lines import note
-from twinline.ledger.tx import LOCKED, ReadTx, WriteTx
+from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.ledger.types import utc
 from twinline.messages import Message
 
@@ -29,7 +29,7 @@ class FenceSnapshot(Message):
 
 async def fence_row(tx: ReadTx, host: str) -> models.Fence:
     """The row of a host's token, locked when `tx` writes; raises Misconfigured."""
-    fence = await tx.session.get(models.Fence, host, with_for_update=LOCKED if isinstance(tx, WriteTx) else None)
+    fence = await tx.row(models.Fence, host)
     if fence is None:
         raise Misconfigured(
             f'the ledger does not know the host "{host}"',

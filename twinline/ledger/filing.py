@@ -71,7 +71,7 @@ async def earlier_order(tx: ReadTx, order: Order) -> Recorded | None:
     query = select(models.Order).where(models.Order.identity == identity)
     earlier = (await tx.session.exec(query)).one_or_none()
     if earlier is None:
-        if await tx.session.get(models.Withdrawal, identity) is not None:
+        if await tx.row(models.Withdrawal, identity) is not None:
             raise _cancelled(order)
         return None
     if not earlier.fingerprint:

@@ -85,6 +85,8 @@ async def stops(tx: ReadTx, host: str, removals: Sequence[Removal], *, now: date
 
 async def let_through(tx: WriteTx, host: str, removals: Sequence[Removal], *, now: datetime) -> None:
     """Note unexplained removals that are handed out, once an hour each."""
+    if not removals:
+        return
     known = await _let_through(tx, host, now)
     for removal in removals:
         if (removal.line_id, removal.revision) not in known:

@@ -3,17 +3,33 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Final
 
 from pydantic import AwareDatetime, SecretStr
+from sqlalchemy import BindParameter, bindparam
 from sqlmodel import col, select
 
 from twinline.errors import LineErased, UnknownLine
 from twinline.keys import KeyRing
 from twinline.ledger import models, rules
 from twinline.ledger.rules import Desired, LineState
-from twinline.ledger.tx import LOCKED, ReadTx, WriteTx
+from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.messages import BlockInfo, HalfRef, HalfState, Message, Plan
 from twinline.problems import bounded
+
+# Made once, because making such a statement costs as much as carrying it out.
+_LINES: Final[BindParameter[Any]] = bindparam("lines", expanding=True)
+_GRANTS: Final = select(models.Grant).where(col(models.Grant.line_id).in_(_LINES)).order_by(col(models.Grant.ends_at))
+_BLOCKS: Final = (
+    select(models.Block)
+    .where(col(models.Block.line_id).in_(_LINES))
+    .order_by(col(models.Block.set_at), col(models.Block.id))
+)
+_HALVES: Final = (
+    select(models.Half)
+    .where(col(models.Half.line_id).in_(_LINES))
+    .order_by(col(models.Half.protocol), col(models.Half.host))
+)
 
 
 class Snapshot(Message):
@@ -168,7 +184,7 @@ async def recipient_of(tx: ReadTx, line_id: str) -> SecretStr:
 
 
 async def _line(tx: ReadTx, line_id: str) -> models.Line:
-    line = await tx.session.get(models.Line, line_id, with_for_update=LOCKED if isinstance(tx, WriteTx) else None)
+    line = await tx.row(models.Line, line_id)
     if line is None:
         raise UnknownLine(
             f"there is no line with the id {line_id}",
@@ -183,18 +199,14 @@ async def lines_with_rows(tx: ReadTx, lines: Sequence[models.Line]) -> list[Line
     What belongs to a line alone its lock protects; halves are locked too when `tx` writes, for writers of hosts
     change them without a look at the line.
     """
-    ids = [line.id for line in lines]
-    grants = select(models.Grant).where(col(models.Grant.line_id).in_(ids))
-    blocks = select(models.Block).where(col(models.Block.line_id).in_(ids))
-    halves = select(models.Half).where(col(models.Half.line_id).in_(ids))
-    if isinstance(tx, WriteTx):
-        halves = halves.with_for_update(key_share=True)
+    ids = {"lines": [line.id for line in lines]}
+    halves = _HALVES.with_for_update(key_share=True) if isinstance(tx, WriteTx) else _HALVES
     loaded = {line.id: LineRows(line=line, grants=[], blocks=[], halves=[]) for line in lines}
-    for grant in await tx.session.exec(grants.order_by(col(models.Grant.ends_at))):
+    for grant in await tx.session.exec(_GRANTS, params=ids):
         loaded[grant.line_id].grants.append(grant)
-    for block in await tx.session.exec(blocks.order_by(col(models.Block.set_at), col(models.Block.id))):
+    for block in await tx.session.exec(_BLOCKS, params=ids):
         loaded[block.line_id].blocks.append(block)
-    for half in await tx.session.exec(halves.order_by(col(models.Half.protocol), col(models.Half.host))):
+    for half in await tx.session.exec(halves, params=ids):
         loaded[half.line_id].halves.append(half)
     return list(loaded.values())
 

@@ -12,7 +12,7 @@ from twinline.ledger import models, rules
 from twinline.ledger.halves import HalfProgress, progress_of
 from twinline.ledger.lines import block_info, email_of, line_by_id, password_of, recipient_of, seal, unseal
 from twinline.ledger.rules import LineState
-from twinline.ledger.tx import LOCKED, ReadTx, WriteTx
+from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.ledger.types import error_code, utc
 from twinline.messages import BlockInfo, HalfState, MailKind, MailState, MailStored, Plan
 
@@ -150,10 +150,10 @@ async def record_handover(
 async def _was_cancelled(tx: WriteTx, ref: str) -> bool:
     """Whether this is about a grant or an order that was taken back, keeping it from that until we are through."""
     about = ref.partition("/")[0]
-    grant = await tx.session.get(models.Grant, about, with_for_update=LOCKED)
+    grant = await tx.row(models.Grant, about)
     if grant is not None:
         return grant.ending == "cancelled"
-    order = await tx.session.get(models.Order, about, with_for_update=LOCKED)
+    order = await tx.row(models.Order, about)
     return order is not None and order.cancelled_at is not None
 
 
@@ -163,7 +163,7 @@ async def _find(tx: ReadTx, line_id: str, kind: MailKind, ref: str) -> models.Ma
 
 
 async def _get(tx: ReadTx, mail_id: str) -> models.Mail:
-    mail = await tx.session.get(models.Mail, mail_id, with_for_update=LOCKED if isinstance(tx, WriteTx) else None)
+    mail = await tx.row(models.Mail, mail_id)
     if mail is None:
         raise UnknownOrder(
             f"there is no message with the id {mail_id}", hint="Messages are deleted 30 days after they were stored."

@@ -19,7 +19,7 @@ from twinline.ledger.filing import Filing, file_order, filing_of, repeated_order
 from twinline.ledger.lines import LineRows, erased_line, line_by_id, line_by_username, listed, note, seal
 from twinline.ledger.placement import place, room_on
 from twinline.ledger.trial_door import disposable_address
-from twinline.ledger.tx import LOCKED, WriteTx
+from twinline.ledger.tx import WriteTx
 from twinline.ledger.types import utc
 from twinline.messages import (
     TRIAL_LENGTH,
@@ -195,7 +195,7 @@ async def record_close(tx: WriteTx, order: CloseOrder, *, now: datetime, workflo
 
 async def settle_order(tx: WriteTx, outcome: OrderOutcome, *, now: datetime) -> None:
     """Keep the receipt of a finished order; the first one stays. Raises UnknownOrder."""
-    order = await tx.session.get(models.Order, outcome.order_id, with_for_update=LOCKED)
+    order = await tx.row(models.Order, outcome.order_id)
     if order is None:
         raise UnknownOrder(
             f"there is no order with the id {outcome.order_id}",

@@ -1,8 +1,12 @@
 """Finds the pair for a line."""
 
 from collections.abc import Collection, Iterable
+from functools import cache
+from typing import Any
 
+from sqlalchemy import bindparam
 from sqlmodel import col, exists, func, or_, select
+from sqlmodel.sql.expression import Select
 
 from twinline.errors import PairFull, RegionFull, UnknownPair, UnknownRegion
 from twinline.ledger import models
@@ -59,6 +63,15 @@ async def room_on(tx: WriteTx, name: str) -> models.Pair:
 
 async def _loads(tx: ReadTx, names: Iterable[str]) -> list[PairLoad]:
     """How full each pair is; not asked together with the lock, for the answer must be younger than that."""
+    return [
+        PairLoad(name=name, capacity=capacity, lines=count, healthy=not is_down)
+        for name, capacity, count, is_down in await tx.session.exec(_loads_query(), params={"pairs": list(names)})
+    ]
+
+
+@cache
+def _loads_query() -> Select[str, int, Any, bool]:
+    """Made once, because making it costs more than carrying it out."""
     pair, line, half, host = models.Pair, models.Line, models.Half, models.Host
     staying = select(func.count()).where(line.pair == pair.name, line.state != "absent").scalar_subquery()
     leaving = (
@@ -72,8 +85,5 @@ async def _loads(tx: ReadTx, names: Iterable[str]) -> list[PairLoad]:
     down = exists().where(
         or_(col(host.name) == pair.multics, col(host.name) == pair.oscam), col(host.down_since).is_not(None)
     )
-    query = select(pair.name, pair.capacity, staying + leaving, down).where(col(pair.name).in_(list(names)))
-    return [
-        PairLoad(name=name, capacity=capacity, lines=count, healthy=not is_down)
-        for name, capacity, count, is_down in await tx.session.exec(query)
-    ]
+    query = select(pair.name, pair.capacity, staying + leaving, down)
+    return query.where(col(pair.name).in_(bindparam("pairs", expanding=True)))

@@ -109,7 +109,10 @@ def _let_go(connection: DBAPIConnection, _: ConnectionPoolEntry, __: BaseExcepti
 
 def _begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    # Past SQLAlchemy, which makes more of a statement than this one needs.
+    cursor = connection.connection.cursor()
+    cursor.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+    cursor.close()
 
 
 async def _forget(engine: AsyncEngine) -> bool:

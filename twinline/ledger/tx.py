@@ -2,14 +2,18 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cache
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
-from sqlmodel import func, select
+from sqlalchemy import bindparam, inspect
+from sqlmodel import SQLModel, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from twinline.keys import KeyRing
+
+Row = TypeVar("Row", bound=SQLModel)
 
 LOCKED: Final = {"key_share": True}
 """How a row is locked that is going to be changed: others may still refer to it."""
@@ -21,6 +25,12 @@ class ReadTx:
 
     session: AsyncSession = field(repr=False)
     keys: KeyRing = field(repr=False)
+
+    async def row(self, table: type[Row], key: str) -> Row | None:
+        """The row of that key, for tables whose key is one column; locked when this transaction writes."""
+        query = _by_key(table, locks=isinstance(self, WriteTx))  # pyright: ignore[reportArgumentType] - of a class
+        found = await self.session.exec(query, params={"key": key})
+        return found.one_or_none()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +47,14 @@ class WriteTx(ReadTx):
         """Wait until no other transaction holds this name, and hold it to the end; for what has no row to be locked."""
         if self.session.get_bind().dialect.name == "postgresql":
             await self.session.exec(lock_on(*name))
+
+
+@cache
+def _by_key(table: type[Row], *, locks: bool) -> SelectOfScalar[Row]:
+    """Made once, because making such a statement costs as much as carrying it out."""
+    (key,) = inspect(table, raiseerr=True).primary_key
+    query = select(table).where(key == bindparam("key"))
+    return query.with_for_update(key_share=True) if locks else query
 
 
 def lock_on(*name: str) -> SelectOfScalar[None]:
