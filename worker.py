@@ -43,6 +43,8 @@ from workflows.cancel import Cancel
 from workflows.change_password import ChangePassword
 from workflows.close import Close
 from workflows.erase import Erase
+from workflows.extension import Extension
+from workflows.import_line import ImportLine
 from workflows.move import Move
 from workflows.purchase import Purchase
 from workflows.reconcile import Reconcile
@@ -65,6 +67,8 @@ WORKFLOWS: Sequence[type] = (
     Term,
     Reconcile,
     Erase,
+    Extension,
+    ImportLine,
     Bulk,
 )
 SLOTS_PER_HOST = 64

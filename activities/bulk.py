@@ -56,16 +56,18 @@ class BulkActivities:
                 await bulk.stop_bulk(tx, asked.bulk_id, actor=asked.actor, now=asked.at)
 
     async def _place_all(self, todo: Sequence[Work]) -> Sequence[Placed]:
-        return await asyncio.gather(*(self._place(work) for work in todo))
+        results = await asyncio.gather(*(self._place(work) for work in todo))
+        return [result for result in results if result is not None]
 
-    async def _place(self, work: Work) -> Placed:
+    async def _place(self, work: Work) -> Placed | None:
+        """Order an item; None while nobody has taken the order, which may still be refused."""
         order = work.order
         try:
             patience = min(PATIENCE, self._settings.grace)
-            await self._twinline.place(order, patience=patience, priority=bulk_priority(order.caller))
+            status = await self._twinline.place(order, patience=patience, priority=bulk_priority(order.caller))
         except TwinlineError as error:
             if isinstance(error, Unavailable) and not await self._twinline.answers():
                 raise
             refused = Refusal(type=error.type, message=error.message, hint=error.hint, retryable=error.retryable)
             return Placed(item_id=work.item_id, refused=refused)
-        return Placed(item_id=work.item_id, refused=None)
+        return None if status.receipt is None else Placed(item_id=work.item_id, refused=None)

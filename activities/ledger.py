@@ -8,16 +8,19 @@ from temporalio import activity
 
 from activities.errors import translated
 from twinline.errors import InvalidOrder
-from twinline.ledger import Ledger, cancels, halves, moves, orders, terms
+from twinline.ledger import Ledger, cancels, halves, imports, moves, orders, terms
 from twinline.ledger.tx import WriteTx
 from twinline.mail import Address, AddressError, DisposableDomains, normalise_person, parse_address
 from twinline.messages import (
+    AnyOrder,
     BlockOrder,
     CancelTaken,
     CloseOrder,
     EndGrant,
+    ExtensionOrder,
     HalfAbandoned,
     HalvesAsked,
+    ImportOrder,
     LateTrial,
     LateTrialMoved,
     MoveDecision,
@@ -26,7 +29,6 @@ from twinline.messages import (
     MoveStep,
     NameOf,
     OldPairKept,
-    Order,
     OrderOutcome,
     OrderT,
     PasswordOrder,
@@ -41,7 +43,7 @@ from twinline.messages import (
 )
 from twinline.settings import Settings
 
-OrderT_contra = TypeVar("OrderT_contra", bound=Order, contravariant=True)
+OrderT_contra = TypeVar("OrderT_contra", bound=AnyOrder, contravariant=True)
 
 
 class _Record(Protocol[OrderT_contra]):
@@ -70,6 +72,8 @@ class LedgerActivities:
             self.record_close,
             self.record_move,
             self.record_cancel,
+            self.record_extension,
+            self.record_import,
             self.keep_old_pair,
             self.break_move,
             self.call_off_move,
@@ -141,6 +145,16 @@ class LedgerActivities:
     async def record_move(self, task: TakeOrder[MoveOrder]) -> Recorded:
         """Take a move."""
         return await self._taken(orders.record_move, task)
+
+    @activity.defn(name=NameOf.RECORD_EXTENSION)
+    async def record_extension(self, task: TakeOrder[ExtensionOrder]) -> Recorded:
+        """Take days that were not paid for."""
+        return await self._taken(orders.record_extension, task)
+
+    @activity.defn(name=NameOf.RECORD_IMPORT)
+    async def record_import(self, task: TakeOrder[ImportOrder]) -> Recorded:
+        """Take a line over from another system."""
+        return await self._taken(imports.record_import, task)
 
     @activity.defn(name=NameOf.RECORD_CANCEL)
     async def record_cancel(self, task: TakeCancel) -> CancelTaken:

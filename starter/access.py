@@ -22,6 +22,8 @@ SCOPES: Final[Mapping[OrderKind, Scope]] = {
     OrderKind.MOVE: Scope.ADMIN,
     OrderKind.CLOSE: Scope.ADMIN,
     OrderKind.CANCEL: Scope.ADMIN,
+    OrderKind.EXTENSION: Scope.BULK,
+    OrderKind.IMPORT: Scope.BULK,
 }
 """What it takes to place an order of a kind; to take one back takes what placing it took."""
 

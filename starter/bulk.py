@@ -11,44 +11,55 @@ from starter.invalid import field_problems
 from twinline.bulk import (
     MOST_ITEMS,
     BlockItem,
+    BulkExtend,
     BulkKind,
     BulkPlan,
     BulkStart,
     BulkView,
+    ImportItem,
     NewBulk,
     RowProblem,
 )
-from twinline.errors import InvalidOrder, InvalidRows, UnreadableFile
+from twinline.errors import InvalidOrder, InvalidRows
 from twinline.ledger import Ledger, bulk
-from twinline.ledger.bulk_judged import Asked, Judged, judge
+from twinline.ledger.bulk_judged import Asked, Judged, judge, running_lines
 from twinline.ledger.tx import ReadTx
+from twinline.mail import AddressError, normalise_person, parse_address
 from twinline.rows import BadRow, Row
 from twinline.summaries import bulk_summary
 
-COLUMNS: Final[Mapping[BulkKind, Sequence[str]]] = {BulkKind.BLOCK: ("line", "reason", "owner")}
-"""What the rows of each kind of run may have."""
+COLUMNS: Final[Mapping[BulkKind, Sequence[str]]] = {
+    BulkKind.BLOCK: ("line", "reason", "owner"),
+    BulkKind.IMPORT: ("username", "password", "email", "ends_at", "region", "pair"),
+}
+"""What the rows of each kind of run may have; an extension has none."""
 ALONE: Final = {BulkKind.BLOCK: "line"}
 """What stands on each line of a file without a header."""
-_ITEMS: Final = {BulkKind.BLOCK: BlockItem}
+_ITEMS: Final = {BulkKind.BLOCK: BlockItem, BulkKind.IMPORT: ImportItem}
+_WHOLE: Final = "a line to import needs either region or pair"
 
 
 def items_of(kind: BulkKind, rows: Sequence[Row | BadRow], defaults: Mapping[str, Any]) -> tuple[Asked, ...]:
-    """What each row asks for; `defaults` stand where a row says nothing. Raises UnreadableFile for too many rows."""
-    if len(rows) > MOST_ITEMS:
-        raise UnreadableFile(
-            f"there are {len(rows)} rows, and a run has {MOST_ITEMS} at most", hint="Make several runs of them."
-        )
+    """What each row asks for; `defaults` stand where a row says nothing."""
     return tuple(_asked(kind, row, defaults) for row in rows)
 
 
 def _asked(kind: BulkKind, row: Row | BadRow, defaults: Mapping[str, Any]) -> Asked:
     if isinstance(row, BadRow):
         return _bad(row.number, row.sentence)
+    fields = {**defaults, **row.fields}
+    if "region" in row.fields or "pair" in row.fields:
+        # A row that names its place needs no other one.
+        fields = {key: value for key, value in fields.items() if key not in ("region", "pair") or key in row.fields}
     try:
-        return Asked(row=row.number, item=_ITEMS[kind].model_validate({**defaults, **row.fields}))
+        item = _ITEMS[kind].model_validate(fields)
+        person = normalise_person(parse_address(item.email)) if isinstance(item, ImportItem) else None
     except ValidationError as error:
-        problems = field_problems(error, names={}, whole="it is incomplete")
+        problems = field_problems(error, names={}, whole=_WHOLE)
         return _bad(row.number, "; ".join(problem.sentence for problem in problems))
+    except AddressError as error:
+        return _bad(row.number, str(error))
+    return Asked(row=row.number, item=item, person=person)
 
 
 def _bad(number: int, sentence: str) -> Asked:
@@ -57,11 +68,15 @@ def _bad(number: int, sentence: str) -> Asked:
     return Asked(row=number, item=None, problem=problem)
 
 
-async def plan(ledger: Ledger, new: NewBulk, asked: Sequence[Asked]) -> BulkPlan:
-    """Tell what a run would do, and change nothing; raises OrderConflict, InvalidOrder, Unavailable."""
+async def plan(ledger: Ledger, new: NewBulk, asked: Sequence[Asked] = ()) -> BulkPlan:
+    """Tell what a run would do, and change nothing.
+
+    An extension asks for no rows: it is for whatever runs by then. Raises OrderConflict, InvalidRows (none, or too
+    many), InvalidOrder, UnknownRegion, UnknownPair, Unavailable.
+    """
     async with ledger.read() as tx:
         known = await bulk.earlier_bulk(tx, new, bulk.fingerprint(tx, new, asked)) is not None
-        judged = () if known else await _judged(tx, new, asked)
+        judged = () if known else (await _looked_at(tx, new, asked))[1]
     return BulkPlan(
         run=new.run,
         kind=new.job.kind,
@@ -72,15 +87,15 @@ async def plan(ledger: Ledger, new: NewBulk, asked: Sequence[Asked]) -> BulkPlan
 
 
 async def begin(
-    ledger: Ledger, twinline: Twinline, new: NewBulk, asked: Sequence[Asked], *, skip_invalid: bool
+    ledger: Ledger, twinline: Twinline, new: NewBulk, asked: Sequence[Asked] = (), *, skip_invalid: bool = False
 ) -> tuple[BulkView, bool]:
     """Begin a run, and tell whether it was begun before; the same run again is the same one, and goes on if it must.
 
-    Raises InvalidRows (unless they are to be skipped), OrderConflict, InvalidOrder, Unavailable.
+    Raises as `plan` does, and InvalidRows for rows that can't be carried out unless they are to be skipped.
     """
     async with ledger.read() as tx:
         known = await bulk.earlier_bulk(tx, new, bulk.fingerprint(tx, new, asked))
-        judged = () if known is not None else await _judged(tx, new, asked)
+        asked, judged = (asked, ()) if known is not None else await _looked_at(tx, new, asked)
     problems = _problems(judged)
     if problems and not skip_invalid:
         raise invalid_rows(problems)
@@ -96,7 +111,7 @@ async def begin(
             bulk_id = await bulk.bulk_id_of(tx, new.caller, new.run)
     if known is None or known.state == "running":
         # Between the ledger and Temporal whoever asks may die: then this is what he asks again.
-        summary = bulk_summary(new, len(asked))
+        summary = bulk_summary(new, len(asked) if known is None else known.counts.items)
         await twinline.run_bulk(BulkStart(bulk_id=bulk_id), caller=new.caller, run=new.run, summary=summary)
     return await view(ledger, new.caller, new.run), known is not None
 
@@ -140,8 +155,17 @@ def invalid_rows(problems: Sequence[RowProblem]) -> InvalidRows:
     )
 
 
-async def _judged(tx: ReadTx, new: NewBulk, asked: Sequence[Asked]) -> tuple[Judged, ...]:
-    return await judge(tx, new, asked, now=datetime.now(UTC))
+async def _looked_at(tx: ReadTx, new: NewBulk, asked: Sequence[Asked]) -> tuple[Sequence[Asked], Sequence[Judged]]:
+    if isinstance(new.job, BulkExtend):
+        asked = await running_lines(tx, new.job)
+        if not asked:
+            raise InvalidRows("no line runs there", hint="`twinline line list --region REGION` shows its lines.")
+    if len(asked) > MOST_ITEMS:
+        raise InvalidRows(
+            f"there are {len(asked)} lines, and a run has {MOST_ITEMS} at most",
+            hint="Make several runs: cut the file, or name one pair at a time.",
+        )
+    return asked, await judge(tx, new, asked, now=datetime.now(UTC))
 
 
 def _problems(judged: Sequence[Judged]) -> tuple[RowProblem, ...]:

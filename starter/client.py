@@ -43,6 +43,7 @@ from twinline.messages import (
     GRACE,
     ORDERS_QUEUE,
     AbandonHalf,
+    AnyOrder,
     CancelOrder,
     EraseStatus,
     EraseTask,
@@ -52,7 +53,6 @@ from twinline.messages import (
     HostGone,
     Message,
     NameOf,
-    Order,
     OrderKind,
     OrderStatus,
     RetryNow,
@@ -79,6 +79,8 @@ _WORKFLOWS = {
     OrderKind.MOVE: NameOf.MOVE,
     OrderKind.CLOSE: NameOf.CLOSE,
     OrderKind.CANCEL: NameOf.CANCEL,
+    OrderKind.EXTENSION: NameOf.EXTENSION,
+    OrderKind.IMPORT: NameOf.IMPORT,
 }
 
 Standing = Literal["unknown", "running", "refused", "done"]
@@ -112,7 +114,7 @@ class Twinline(Ordering):
         return cls(await connect_temporal(keys=KeyRing.load(path), patience=patience.total_seconds()))
 
     async def place(
-        self, order: Order, *, patience: timedelta = GRACE, priority: Priority | None = None
+        self, order: AnyOrder, *, patience: timedelta = GRACE, priority: Priority | None = None
     ) -> OrderStatus:
         """Place an order and wait at most `patience` until it is done; then its progress so far is returned.
 
@@ -130,7 +132,7 @@ class Twinline(Ordering):
             )
         return status or OrderStatus(fingerprint=fingerprint, done=False)
 
-    async def hand_in(self, order: Order) -> None:
+    async def hand_in(self, order: AnyOrder) -> None:
         """Place an order and do not even look how it stands; raises Unavailable."""
         await self._start(order, priority_of(order))
 
@@ -354,7 +356,7 @@ class Twinline(Ordering):
         status = await self.progress(workflow_id)
         return status.receipt.halves if status is not None and status.done and status.receipt is not None else None
 
-    async def _start(self, order: Order, priority: Priority) -> _Handle:
+    async def _start(self, order: AnyOrder, priority: Priority) -> _Handle:
         workflow_id = order_workflow_id(order)
         kind = order_kind(order)
         try:
@@ -375,7 +377,7 @@ class Twinline(Ordering):
         except RPCError as error:
             raise _unavailable(error) from None
 
-    async def _placed(self, handle: _Handle, order: Order) -> str:
+    async def _placed(self, handle: _Handle, order: AnyOrder) -> str:
         """The fingerprint of the order that stands under this id, for when no worker can be asked.
 
         Where the ledger has long known the order, so that its workflow began anew, it is taken for the same one: the

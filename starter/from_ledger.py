@@ -17,6 +17,7 @@ _MAILS: Final = {
     OrderKind.MOVE: (MailKind.MOVED,),
     OrderKind.CLOSE: (MailKind.CLOSED,),
     OrderKind.CANCEL: (MailKind.CANCELLED,),
+    OrderKind.IMPORT: (),
 }
 _MAILS_ABOUT_TIME: Final = (MailKind.SECOND_HALF, MailKind.CREDENTIALS, MailKind.EXTENDED, MailKind.DELAYED)
 

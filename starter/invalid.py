@@ -23,10 +23,13 @@ _RULES: Final = {
     "reason": "one line of 1 to 500 characters; the customer reads it",
     "owner": "abuse, payment, reseller or operator",
     "client_address": "the IP address of the customer",
+    "username": "4 to 20 of a-z and 0-9, which is what twinline can carry",
+    "password": "1 to 24 letters, digits and !$%()*+,./:?@^_|~-, with a letter or digit among them",
+    "ends_at": "a moment with its zone, such as 2031-05-06T12:00+02:00 or 2031-05-06T10:00Z",
     "until": "a moment with its zone, such as 2031-05-06T12:00+02:00 or 2031-05-06T10:00Z",
 }
 LASTING_REASON: Final = "one line of 1 to 200 characters without an @: it is kept for ever, so let it name no customer"
-_PERSONAL: Final = frozenset({"email", "reason", "client_address"})
+_PERSONAL: Final = frozenset({"email", "reason", "client_address", "password"})
 
 WHOLE: Final = "a purchase needs either email with region, for a new customer, or line, for an existing one"
 

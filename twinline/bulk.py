@@ -8,24 +8,32 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from twinline.messages import (
+    AnyOrder,
     BlockOrder,
     BlockOwner,
     CallerName,
+    Days,
+    EmailText,
+    ExtensionOrder,
+    ImportOrder,
     Message,
-    Order,
     OrderId,
+    PairName,
     Plan,
     Reason,
     Refusal,
+    RegionName,
     Username,
 )
 
 MOST_ITEMS: Final = 10_000
 """Of one run: about an hour's work for two hosts, and a list that a person can still look through."""
 
+# What both daemons take (daemons.md, *Account and password rules*), of the length that a record has room for.
+PASSWORD: Final = r"^[!$%()*+,./:?@^_|~-]*[A-Za-z0-9][A-Za-z0-9!$%()*+,./:?@^_|~-]*$"
 # The order of an item has the run's id, a colon and the item's number.
 RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,47}$")]
 
@@ -34,6 +42,8 @@ class BulkKind(StrEnum):
     """What a run asks for, of each of its lines."""
 
     BLOCK = "block"
+    EXTEND = "extend"
+    IMPORT = "import"
 
 
 class ItemState(StrEnum):
@@ -58,7 +68,24 @@ class BulkBlock(Message):
     until: AwareDatetime | None = None
 
 
-Job = Annotated[BulkBlock, Field(discriminator=None)]
+class BulkExtend(Message):
+    """Give days to every line of a region that runs when the run begins, or to those of one of its pairs."""
+
+    kind: Literal[BulkKind.EXTEND] = BulkKind.EXTEND
+    days: Days
+    region: RegionName
+    pair: PairName | None = None
+    tell: bool = False
+    """Whether each customer gets a mail about it."""
+
+
+class BulkImport(Message):
+    """Take lines over from another system, each with its username, password, address and end."""
+
+    kind: Literal[BulkKind.IMPORT] = BulkKind.IMPORT
+
+
+Job = Annotated[BulkBlock | BulkExtend | BulkImport, Field(discriminator="kind")]
 """What a run asks for, beside its rows."""
 
 
@@ -70,7 +97,35 @@ class BlockItem(Message):
     owner: BlockOwner = BlockOwner.ABUSE
 
 
-Item = BlockItem
+class ExtendItem(Message):
+    """One line to give days to."""
+
+    line: Username
+
+
+class ImportItem(Message):
+    """One line to take over: on the pair that its receiver knows, or on the emptiest of a region."""
+
+    username: Username
+    password: Annotated[str, Field(repr=False), StringConstraints(pattern=PASSWORD, max_length=24)]
+    email: EmailText
+    ends_at: AwareDatetime
+    region: RegionName | None = None
+    pair: PairName | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "ImportItem":
+        if (self.region is None) is (self.pair is None):
+            raise ValueError("give either a region or a pair")
+        return self
+
+
+Item = BlockItem | ExtendItem | ImportItem
+
+
+def name_of(item: Item) -> str:
+    """How the line of an item is called, or will be."""
+    return item.username if isinstance(item, ImportItem) else item.line
 
 
 class NewBulk(Message):
@@ -86,21 +141,26 @@ def bulk_workflow_id(caller: str, run: str) -> str:
     return f"bulk/{caller}/{run}"
 
 
-def case_of(new: NewBulk) -> str:
+def case_of(run: str, job: BulkBlock) -> str:
     """The case of a run of blocks."""
-    return new.job.case or new.run
+    return job.case or run
 
 
-def item_order(new: NewBulk, item: Item) -> Order:
+def item_order(new: NewBulk, number: int, item_id: str, item: Item) -> AnyOrder:
     """The ordinary order that carries an item out; the same whenever it is asked for."""
-    return BlockOrder(
-        caller=new.caller,
-        case=case_of(new),
-        line=item.line,
-        reason=item.reason,
-        owner=item.owner,
-        until=new.job.until,
-    )
+    job, caller, order = new.job, new.caller, f"{new.run}:{number}"
+    match item, job:
+        case BlockItem(), BulkBlock():
+            case = case_of(new.run, job)
+            return BlockOrder(
+                caller=caller, case=case, line=item.line, reason=item.reason, owner=item.owner, until=job.until
+            )
+        case ExtendItem(), BulkExtend():
+            return ExtensionOrder(caller=caller, order=order, line=item.line, days=job.days, tell=job.tell)
+        case ImportItem(), BulkImport():
+            return ImportOrder(caller=caller, order=order, item=item_id)
+        case _:
+            raise ValueError("an item of another kind of run")
 
 
 # --- what is told of a run --------------------------------------------------------------------------
@@ -121,7 +181,8 @@ class BulkChange(Message):
 
     row: int
     line: str
-    before: LineGlimpse
+    before: LineGlimpse | None
+    """None for a line that is not there yet."""
     after: LineGlimpse
     note: str = ""
 

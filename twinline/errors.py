@@ -111,6 +111,10 @@ class DisposableAddress(TwinlineError):
     """Addresses of that domain get no trials."""
 
 
+class UsernameTaken(TwinlineError):
+    """A line has that username, or had it: names are never given twice."""
+
+
 class OrderConflict(TwinlineError):
     """The order id was used before for something else."""
 
@@ -241,6 +245,7 @@ ORDER_ERRORS: dict[str, type[TwinlineError]] = {
         NothingToRetry,
         TrialAlreadyUsed,
         DisposableAddress,
+        UsernameTaken,
         OrderConflict,
         OrderCancelled,
         CannotCancel,

@@ -68,6 +68,8 @@ class OrderKind(StrEnum):
     MOVE = "move"
     CLOSE = "close"
     CANCEL = "cancel"
+    EXTENSION = "extension"
+    IMPORT = "import"
 
 
 class BlockOwner(StrEnum):
@@ -183,6 +185,24 @@ class CancelOrder(_Order):
         return _digest(self.model_dump(mode="json", exclude={"reason", "actor"}))
 
 
+class ExtensionOrder(_Order):
+    """Days that nobody paid for, such as for an outage: a line that runs keeps its plan and ends so much later."""
+
+    order: OrderId
+    line: Username
+    days: Days
+    tell: bool = False
+    """Whether the customer gets a mail about it."""
+
+
+class ImportOrder(_Order):
+    """A line as another system had it, with its username and password, which the ledger alone knows."""
+
+    order: OrderId
+    item: str
+    """The ledger's id of what is to be imported."""
+
+
 Order = (
     TrialOrder
     | PurchaseOrder
@@ -194,7 +214,10 @@ Order = (
     | CloseOrder
     | CancelOrder
 )
-OrderT = TypeVar("OrderT", bound=Order)
+"""What a caller asks for by itself."""
+AnyOrder = Order | ExtensionOrder | ImportOrder
+"""With what only bulk runs ask for."""
+OrderT = TypeVar("OrderT", bound=AnyOrder)
 
 ORDER_TYPES: Mapping[OrderKind, type[Order]] = {
     OrderKind.TRIAL: TrialOrder,
@@ -207,19 +230,24 @@ ORDER_TYPES: Mapping[OrderKind, type[Order]] = {
     OrderKind.CLOSE: CloseOrder,
     OrderKind.CANCEL: CancelOrder,
 }
-"""Every kind of order there is."""
+"""Every kind of order that a caller asks for by itself."""
+_ALL_TYPES: Mapping[OrderKind, type[AnyOrder]] = {
+    **ORDER_TYPES,
+    OrderKind.EXTENSION: ExtensionOrder,
+    OrderKind.IMPORT: ImportOrder,
+}
 
 
 def _opaque(username: str) -> str:
     return hashlib.blake2b(username.encode(), digest_size=8).hexdigest()
 
 
-def order_kind(order: Order) -> OrderKind:
+def order_kind(order: AnyOrder) -> OrderKind:
     """Name what this order asks for."""
-    return next(kind for kind, model in ORDER_TYPES.items() if isinstance(order, model))
+    return next(kind for kind, model in _ALL_TYPES.items() if isinstance(order, model))
 
 
-def order_ref(order: Order) -> str:
+def order_ref(order: AnyOrder) -> str:
     """The caller's own id of the order: an order id, or case and line; of a cancellation, which order it takes back.
 
     The line stands in it as a digest, because everybody who sees the Temporal UI can read workflow ids.
@@ -231,7 +259,7 @@ def order_ref(order: Order) -> str:
     return order.order
 
 
-def order_workflow_id(order: Order) -> str:
+def order_workflow_id(order: AnyOrder) -> str:
     """The workflow id: kind/caller/order, so that the same order twice is one workflow."""
     return f"{order_kind(order)}/{order.caller}/{order_ref(order)}"
 
@@ -816,6 +844,8 @@ class NameOf:
     MOVE = "Move"
     CLOSE = "Close"
     CANCEL = "Cancel"
+    EXTENSION = "Extension"
+    IMPORT = "Import"
     TERM = "Term"
     BLOCK_END = "BlockEnd"
     RECONCILE = "Reconcile"
@@ -838,6 +868,8 @@ class NameOf:
     RECORD_CLOSE = "record_close"
     RECORD_MOVE = "record_move"
     RECORD_CANCEL = "record_cancel"
+    RECORD_EXTENSION = "record_extension"
+    RECORD_IMPORT = "record_import"
     KEEP_OLD_PAIR = "keep_old_pair"
     BREAK_MOVE = "break_move"
     CALL_OFF_MOVE = "call_off_move"

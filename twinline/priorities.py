@@ -8,7 +8,7 @@ from typing import Final
 
 from temporalio.common import Priority
 
-from twinline.messages import Order, OrderKind, order_kind
+from twinline.messages import AnyOrder, OrderKind, order_kind
 
 _URGENT: Final = 1
 _SOON: Final = 2
@@ -29,7 +29,7 @@ _OF_KIND: Final = {
 }
 
 
-def priority_of(order: Order) -> Priority:
+def priority_of(order: AnyOrder) -> Priority:
     """How urgent an order is, and whose turn it takes."""
     return Priority(priority_key=_OF_KIND.get(order_kind(order), _ORDINARY), fairness_key=order.caller)
 

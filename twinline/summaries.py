@@ -2,13 +2,15 @@
 
 from datetime import UTC, datetime
 
-from twinline.bulk import BulkCounts, NewBulk, case_of
+from twinline.bulk import BulkBlock, BulkCounts, BulkExtend, BulkImport, NewBulk
 from twinline.messages import (
+    AnyOrder,
     BlockOrder,
     CancelOrder,
     CloseOrder,
+    ExtensionOrder,
+    ImportOrder,
     MoveOrder,
-    Order,
     PasswordOrder,
     PurchaseOrder,
     RenewalOrder,
@@ -19,7 +21,7 @@ from twinline.messages import (
 )
 
 
-def summary_of(order: Order) -> str:
+def summary_of(order: AnyOrder) -> str:
     """What the order asks for, in one short line."""
     match order:
         case TrialOrder():
@@ -43,9 +45,13 @@ def summary_of(order: Order) -> str:
             return "close a line for good"
         case CancelOrder():
             return f"take the {order.of} order {order.order} back"
+        case ExtensionOrder():
+            return f"{_days(order.days)} given to a line"
+        case ImportOrder():
+            return "a line from another system"
 
 
-def details_of(order: Order) -> str:
+def details_of(order: AnyOrder) -> str:
     """Who asks, under which id, and where to look further (Markdown)."""
     own_id = order_ref(order).partition("/")[0]
     caller = "" if order.caller == "cli" else f" --caller {order.caller}"
@@ -59,8 +65,15 @@ def details_of(order: Order) -> str:
 def bulk_summary(new: NewBulk, items: int) -> str:
     """What a bulk run asks for, in one short line."""
     lines = "1 line" if items == 1 else f"{items} lines"
-    until = "" if new.job.until is None else f" until {moment(new.job.until)}"
-    return f"block {lines}{until}, case {case_of(new)}"
+    match new.job:
+        case BulkBlock():
+            until = "" if new.job.until is None else f" until {moment(new.job.until)}"
+            return f"block {lines}{until}, case {new.job.case or new.run}"
+        case BulkExtend():
+            where = f"region {new.job.region}" if new.job.pair is None else f"pair {new.job.pair}"
+            return f"give {_days(new.job.days)} to {lines} of {where}"
+        case BulkImport():
+            return f"take {lines} over from another system"
 
 
 def counts_in_words(counts: BulkCounts) -> str:

@@ -20,6 +20,7 @@ from workflows.steadily import steadily
 with workflow.unsafe.imports_passed_through():
     from twinline.messages import (
         REMINDERS,
+        AnyOrder,
         CancelInfo,
         CancelOrder,
         CancelTaken,
@@ -31,7 +32,6 @@ with workflow.unsafe.imports_passed_through():
         MailStored,
         MailTask,
         NameOf,
-        Order,
         OrderOutcome,
         OrderSoFar,
         OrderStatus,
@@ -66,7 +66,7 @@ class LineOrder(DrivesHalves):
 
     def __init__(self) -> None:
         super().__init__()
-        self._order: Order | None = None
+        self._order: AnyOrder | None = None
         self._taken_over: tuple[HalfSoFar, ...] = ()
         self._recorded: Recorded | None = None
         self._driven_since: datetime | None = None
@@ -202,7 +202,7 @@ class LineOrder(DrivesHalves):
         self._seen_working, self._told, self._told_ready = start.seen_working, start.told, start.told_ready
         return start.order
 
-    async def take(self, activity: str, order: Order) -> Recorded:
+    async def take(self, activity: str, order: AnyOrder) -> Recorded:
         """Record the order; from here on it survives everything."""
         if self._recorded is not None:
             return self._recorded
@@ -393,6 +393,6 @@ class LineOrder(DrivesHalves):
         )
 
 
-def _own_id(order: Order) -> str:
+def _own_id(order: AnyOrder) -> str:
     """The id by which the caller knows the order."""
     return order_ref(order).split("/", 1)[0]

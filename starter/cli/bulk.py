@@ -7,7 +7,7 @@ import typer
 from starter.cli import options
 from starter.cli.orders import moment_option
 from starter.cli.running import perform
-from twinline.bulk import BulkBlock, BulkKind, Standing
+from twinline.bulk import BulkBlock, BulkExtend, BulkImport, BulkKind, Standing
 from twinline.messages import BlockOwner
 
 RunId = Annotated[str, typer.Option("--run", metavar="ID", help="Your own id of the run; the same run twice is one.")]
@@ -74,6 +74,75 @@ def block(
         job=lambda: BulkBlock(case=case, until=moment_option(until)),
         file=file,
         defaults=defaults,
+    )
+    _begin(wanted, Begin(dry_run, skip_invalid, yes, timeout, no_wait, as_json))
+
+
+@bulk_app.command("extend")
+def extend(
+    *,
+    region: options.Region,
+    days: Annotated[int, typer.Option("--days", metavar="N", help="How many days each line gets.")],
+    run: RunId,
+    pair: Annotated[
+        str | None, typer.Option("--pair", metavar="PAIR", help="Only lines of this pair of the region.")
+    ] = None,
+    tell: Annotated[bool, typer.Option("--mail", help="Mail each customer the new end.")] = False,
+    dry_run: DryRun = False,
+    yes: options.Yes = False,
+    caller: options.Caller = "cli",
+    timeout: Timeout = None,
+    no_wait: NoWait = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Give days to every line of a region that runs now, such as after an outage; plans and blocks stay as they are.
+
+    Example: twinline bulk extend --region eu --days 1 --run outage-7 --dry-run
+    """
+    from starter.cli.bulk_run import Begin, Wanted
+
+    wanted = Wanted(
+        kind=BulkKind.EXTEND,
+        caller=caller,
+        run=run,
+        job=lambda: BulkExtend(days=days, region=region, pair=pair, tell=tell),
+    )
+    _begin(wanted, Begin(dry_run, False, yes, timeout, no_wait, as_json))
+
+
+@bulk_app.command("import")
+def import_lines(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV with a header, or JSON lines; - reads.")],
+    *,
+    run: RunId,
+    region: Annotated[
+        str | None, typer.Option("--region", metavar="REGION", help="Of rows that name neither region nor pair.")
+    ] = None,
+    pair: Annotated[
+        str | None, typer.Option("--pair", metavar="PAIR", help="The same; the pair that the receivers know.")
+    ] = None,
+    dry_run: DryRun = False,
+    skip_invalid: SkipInvalid = False,
+    yes: options.Yes = False,
+    caller: options.Caller = "cli",
+    timeout: Timeout = None,
+    no_wait: NoWait = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Take lines over from another system. Columns: username, password, email, ends_at, and region or pair.
+
+    Example: twinline bulk import lines.csv --pair eu1 --run old-shop --dry-run
+    """
+    from starter.cli.bulk_run import Begin, Wanted
+
+    given = {"region": region, "pair": pair}
+    wanted = Wanted(
+        kind=BulkKind.IMPORT,
+        caller=caller,
+        run=run,
+        job=BulkImport,
+        file=file,
+        defaults={name: value for name, value in given.items() if value is not None},
     )
     _begin(wanted, Begin(dry_run, skip_invalid, yes, timeout, no_wait, as_json))
 

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -56,8 +56,9 @@ class Wanted:
     caller: str
     run: str
     job: Callable[[], Job]
-    file: str
-    defaults: Mapping[str, Any]
+    file: str | None = None
+    """An extension has none."""
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def new(self) -> NewBulk:
         """The run; raises InvalidOrder."""
@@ -68,6 +69,8 @@ class Wanted:
 
     def asked(self) -> tuple[Asked, ...]:
         """What its rows ask for; raises UnreadableFile."""
+        if self.file is None:
+            return ()
         rows = read_rows(_read(self.file), columns=bulk.COLUMNS[self.kind], alone=bulk.ALONE.get(self.kind))
         return bulk.items_of(self.kind, rows, self.defaults)
 
@@ -286,9 +289,11 @@ def _difference(change: BulkChange) -> Sequence[Text]:
     return [Text(_glimpse(change.before), style="red"), Text(_glimpse(change.after), style="green")]
 
 
-def _glimpse(line: LineGlimpse) -> str:
+def _glimpse(line: LineGlimpse | None) -> str:
+    if line is None:
+        return "not there"
     blocks = f" ({', '.join(line.blocks)})" if line.blocks else ""
-    return f"{line.state}{blocks}"
+    return f"{line.state}{blocks} until {line.ends_at:%Y-%m-%d %H:%M}"
 
 
 def _print_problems(problems: Sequence[RowProblem]) -> None:

@@ -25,7 +25,14 @@ LOOK_PATIENCE: Final = 2.0
 
 _OF_A_CASE: Final = (OrderKind.BLOCK, OrderKind.UNBLOCK)
 
-TAKEN_BACK: Final = (OrderKind.TRIAL, OrderKind.PURCHASE, OrderKind.RENEWAL, OrderKind.MOVE)
+TAKEN_BACK: Final = (
+    OrderKind.TRIAL,
+    OrderKind.PURCHASE,
+    OrderKind.RENEWAL,
+    OrderKind.EXTENSION,
+    OrderKind.IMPORT,
+    OrderKind.MOVE,
+)
 """The kinds of orders that may be cancelled."""
 
 

@@ -1,6 +1,7 @@
 """Bulk runs on the command line: looked at before, begun once, watched, stopped and resumed."""
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,44 @@ async def test_a_run_goes_on_without_who_began_it_and_can_be_stopped_and_resumed
     assert (resumed.code, resumed.json["bulk"]["counts"]["done"]) == (0, 1)
 
 
+async def test_days_for_a_region_are_shown_as_a_difference_and_given_once(cli: Cli) -> None:
+    (name,) = await opened(cli, 1)
+    before = (await cli("line", "show", name, "--json")).json
+    words = ("bulk", "extend", "--region", "eu", "--days", "1", "--run", "outage-1")
+    looked = await cli(*words, "--dry-run", "--json")
+    change = next(change for change in looked.json["changes"] if change["line"] == name)
+    assert change["before"]["ends_at"] == before["ends_at"] < change["after"]["ends_at"]
+
+    done = await cli(*words, "--yes", "--timeout", "60")
+
+    assert (done.code, "Everything is done." in done.out) == (0, True), done.out + done.err
+    assert (await cli(*words, "--yes")).code == 0
+    after = (await cli("line", "show", name, "--json")).json
+    assert (after["ends_at"], len(after["grants"])) == (change["after"]["ends_at"], 2)
+
+
+async def test_lines_are_imported_from_csv_and_json_lines_without_a_word_of_a_password(cli: Cli, file: Path) -> None:
+    row = "{},s3cret-{},{}@example.com,2031-05-06T12:00Z\n"
+    file.write_text("username,password,email,ends_at\n" + row.format(*["csvjane"] * 3) + "Bad Name,s3cret-2,x,soon\n")
+    words = ("bulk", "import", str(file), "--run", "old-1", "--pair", "eu1")
+    refused = await cli(*words, "--yes")
+    assert (refused.code, "row 3" in refused.err, "username is" in refused.err) == (2, True, True), refused.err
+    done = await cli(*words, "--yes", "--skip-invalid", "--json")
+    assert (done.code, done.json["bulk"]["counts"]["done"]) == (5, 1), done.out
+    of_json = file.with_suffix(".jsonl")
+    fields = {"username": "jsonjane", "password": "s3cret-3", "email": "j@example.com", "ends_at": "2031-05-06T12:00Z"}
+    of_json.write_text(json.dumps(fields))
+    second = await cli("bulk", "import", str(of_json), "--run", "old-2", "--region", "eu", "--yes", "--json")
+    assert second.code == 0, second.out
+
+    for said in (refused, done, second, await cli("bulk", "show", "old-1"), await cli(*words, "--dry-run")):
+        assert "s3cret" not in said.out + said.err
+    revealed = await cli("line", "show", "csvjane", "--reveal", "--json")
+    assert (revealed.json["password"], revealed.json["pair"]) == ("s3cret-csvjane", "eu1")
+    listed = (await cli("order", "list", "--kind", "import", "--json")).json["orders"]
+    assert {order["ref"] for order in listed} == {"old-1:1", "old-2:1"}
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -97,6 +136,11 @@ async def test_a_run_goes_on_without_who_began_it_and_can_be_stopped_and_resumed
         (("block", "--file", "{file}", "--run", "x", "--case", "a@b", "--reason", "r"), 2, "--case is not usable"),
         (("block", "--file", "{file}", "--run", "x", "--until", "soon", "--reason", "r"), 2, "--until must be"),
         (("block", "--file", "{file}", "--run", "x", "--until", "2001-01-01T00:00Z", "--reason", "r"), 2, "has passed"),
+        (("extend", "--region", "nowhere", "--days", "1", "--run", "x"), 3, "no region"),
+        (("extend", "--region", "eu", "--days", "0", "--run", "x"), 2, "--days is"),
+        (("extend", "--region", "EU", "--days", "1", "--run", "x"), 2, "--region is"),
+        (("extend", "--region", "eu", "--pair", "us1", "--days", "1", "--run", "x"), 3, "no pair"),
+        (("import", "{file}", "--run", "x"), 2, "that is not known"),
         (("show", "nothing"), 3, 'no bulk run "nothing"'),
         (("show", "nothing", "--state", "odd"), 2, "an item's state is one of"),
         (("resume", "nothing"), 3, 'no bulk run "nothing"'),

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 import activities.bulk
 from starter import bulk
 from tests.replay.paths import path
+from tests.replay.paths_orders import done, refused
 from tests.replay.studio import FORGETFUL, Studio, until
-from tests.workflows.test_bulk import blocking, blocks, opened
-from twinline.bulk import NewBulk, bulk_workflow_id
+from tests.workflows.test_bulk import blocking, blocks, opened, rows_to_import
+from twinline.bulk import BulkImport, NewBulk, bulk_workflow_id
+from twinline.errors import LineClosed
+from twinline.messages import CloseOrder, ExtensionOrder
 
 
 async def placed(studio: Studio, new: NewBulk, names: Sequence[str]) -> str:
@@ -19,6 +22,38 @@ async def placed(studio: Studio, new: NewBulk, names: Sequence[str]) -> str:
 async def ended(studio: Studio, workflow_id: str) -> str:
     await studio.client.get_workflow_handle(workflow_id).result()
     return workflow_id
+
+
+@path("Extension")
+async def nobody_told(studio: Studio) -> str:
+    """As bulk runs ask for it."""
+    (name,) = await opened(studio.house, 1)
+    return await done(studio, ExtensionOrder(order="extension-1", line=name, days=1))
+
+
+@path("Extension")
+async def customer_told(studio: Studio) -> str:
+    """With the mail."""
+    (name,) = await opened(studio.house, 1)
+    return await done(studio, ExtensionOrder(order="extension-2", line=name, days=1, tell=True))
+
+
+@path("Extension")
+async def of_a_line_that_ended(studio: Studio) -> str:
+    """It comes too late."""
+    (name,) = await opened(studio.house, 1)
+    await studio.house.order(CloseOrder(order="close-extension", line=name))
+    return await refused(studio, ExtensionOrder(order="extension-3", line=name, days=1), LineClosed)
+
+
+@path("Import")
+async def taken_over(studio: Studio) -> str:
+    """A line of another system."""
+    new = NewBulk(run="import", job=BulkImport())
+    rows = rows_to_import({"username": "jane77", "email": "person.jane77@example.com"})
+    await bulk.begin(studio.house.ledger, studio.house.twinline, new, rows)
+    await ended(studio, bulk_workflow_id(new.caller, new.run))
+    return await ended(studio, "import/cli/import:1")
 
 
 @path("Bulk")

@@ -15,6 +15,7 @@ from tests.workflows.test_orders import order_id, trial
 from twinline.errors import LineClosed, OrderConflict, TrialAlreadyUsed, UnknownBlock, UnknownLine
 from twinline.hosts.errors import HostUnreachable, RecordConflict
 from twinline.messages import (
+    AnyOrder,
     BlockOrder,
     CloseOrder,
     MailState,
@@ -35,13 +36,13 @@ AWAY = HostUnreachable("no SSH connection")
 SOON = timedelta(seconds=30)
 
 
-async def done(studio: Studio, order: Order) -> str:
+async def done(studio: Studio, order: AnyOrder) -> str:
     """Place an order and wait for its end."""
     await studio.house.order(order, seconds=90)
     return order_workflow_id(order)
 
 
-async def refused(studio: Studio, order: Order, error: type[Exception]) -> str:
+async def refused(studio: Studio, order: AnyOrder, error: type[Exception]) -> str:
     """Place an order that comes to nothing."""
     try:
         await studio.house.order(order)

@@ -23,7 +23,7 @@ from twinline.ledger import Ledger
 from twinline.ledger.queries import LineView, line_view, reveal_password
 from twinline.ledger.setup import sync_inventory
 from twinline.mail import SmtpTarget
-from twinline.messages import Order, OrderStatus, Receipt
+from twinline.messages import AnyOrder, Order, OrderStatus, Receipt
 from twinline.sandbox.mailcatcher import CaughtMail, MailCatcher
 from twinline.settings import Settings
 from twinline.visibility import register_search_attributes
@@ -162,7 +162,7 @@ class House:
     hosts: dict[str, ObedientHost]
     skipper: TimeSkipper | None
 
-    async def order(self, order: Order, *, seconds: float = 30) -> Receipt:
+    async def order(self, order: AnyOrder, *, seconds: float = 30) -> Receipt:
         """Place an order and give the receipt of its end; fails when it is not done in time."""
         status = await self.twinline.place(order, patience=timedelta(seconds=seconds))
         assert status.done, status

@@ -3,21 +3,53 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlmodel import select
 from temporalio.client import WorkflowHistory
 
 from starter import bulk
 from tests.workflows.house import House
-from twinline.bulk import BulkBlock, BulkKind, BulkView, ItemView, NewBulk, Standing, bulk_workflow_id
-from twinline.errors import InvalidRows, NothingToRetry, OrderConflict, UnknownOrder
+from tests.workflows.test_orders import trial
+from twinline.bulk import (
+    BulkBlock,
+    BulkExtend,
+    BulkImport,
+    BulkKind,
+    BulkView,
+    ItemView,
+    NewBulk,
+    Standing,
+    bulk_workflow_id,
+)
+from twinline.errors import (
+    InvalidRows,
+    NothingToRetry,
+    OrderConflict,
+    UnknownLine,
+    UnknownOrder,
+    UnknownPair,
+    UnknownRegion,
+)
 from twinline.hosts.errors import HostKeyMismatch
 from twinline.ledger import bulk as in_ledger
-from twinline.ledger import orders
+from twinline.ledger import models, orders
+from twinline.ledger.bulk_bodies import Body, body_of
 from twinline.ledger.bulk_judged import Asked, judge
-from twinline.messages import BlockOrder, BlockOwner, CloseOrder, PurchaseOrder, UnblockOrder
+from twinline.ledger.lines import recipient_of
+from twinline.ledger.queries import is_opened_by
+from twinline.messages import (
+    BlockOrder,
+    BlockOwner,
+    CloseOrder,
+    ExtensionOrder,
+    MailKind,
+    PurchaseOrder,
+    RenewalOrder,
+    UnblockOrder,
+)
 from twinline.rows import Row
 
 AT_ONCE = 3
@@ -91,7 +123,7 @@ async def test_every_line_of_a_file_is_blocked_and_told_of(house: House) -> None
     new = blocking(run_id())
 
     plan = await bulk.plan(house.ledger, new, blocks(names))
-    assert {change.before.state for change in plan.changes} == {"present"}
+    assert {change.before and change.before.state for change in plan.changes} == {"present"}
     assert not (await house.line(names[0])).blocks
     await begun(house, new, blocks(names))
     found = await over(house, new)
@@ -218,6 +250,172 @@ async def test_a_run_that_was_stopped_orders_nothing_more_until_it_is_resumed(ho
 
     assert (found.state, found.counts.done) == ("over", 3)
     assert (await bulk.resume(house.ledger, house.twinline, new.caller, new.run, actor="ann")).counts.done == 3
+
+
+async def test_every_line_that_runs_gets_days_of_its_own_plan_and_nobody_is_mailed(impatient_house: House) -> None:
+    house = impatient_house
+    paid, blocked, ended = await opened(house, 3)
+    on_trial = (await house.order(trial())).username
+    await house.order(BlockOrder(case=run_id("case"), line=blocked, reason="Shared"))
+    await house.order(CloseOrder(order=run_id("close"), line=ended))
+    house.hosts["os-eu1"].heal()
+    before = {name: await house.line(name) for name in (paid, blocked, on_trial, ended)}
+    mails = len(house.mails.mails)
+    new = NewBulk(caller="ops", run=run_id("outage"), job=BulkExtend(days=1, region="eu"))
+
+    plan = await bulk.plan(house.ledger, new)
+    planned = {change.line: change for change in plan.changes}
+    assert ended not in planned
+    assert planned[blocked].note.startswith("stays blocked by abuse/case-")
+    assert planned[on_trial].after.plan == "trial"
+    await begun(house, new, ())
+    found = await over(house, new)
+    for item in await items(house, new):
+        assert item.order is not None
+        await house.twinline.outcome(item.order, patience=PATIENCE)
+
+    after = {name: await house.line(name) for name in before}
+    for name in (paid, blocked, on_trial):
+        assert after[name].ends_at == before[name].ends_at + timedelta(days=1) == planned[name].after.ends_at
+        assert (after[name].plan, after[name].state) == (before[name].plan, before[name].state)
+        assert {half.proven for half in after[name].halves} == {after[name].revision}
+    assert after[ended] == before[ended]
+    assert found.counts.items == len(planned)
+    assert len(house.mails.mails) == mails
+    # Who runs by now may be another one; the run is the same, and gives nobody a second day.
+    await opened(house, 1)
+    again = await begun(house, new, ())
+    assert again.counts == (await bulk.view(house.ledger, "ops", new.run)).counts
+    assert (await house.line(paid)).ends_at == after[paid].ends_at
+    with pytest.raises(OrderConflict):
+        await begun(house, NewBulk(caller="ops", run=new.run, job=BulkExtend(days=2, region="eu")), ())
+
+
+@pytest.mark.parametrize(
+    ("job", "error"),
+    [
+        (BulkExtend(days=1, region="nowhere"), UnknownRegion),
+        (BulkExtend(days=1, region="eu", pair="us1"), UnknownPair),
+        (BulkExtend(days=1, region="us"), InvalidRows),
+    ],
+)
+async def test_an_extension_of_what_is_not_there_is_refused(
+    house: House, job: BulkExtend, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await bulk.plan(house.ledger, NewBulk(run=run_id(), job=job))
+
+
+async def test_a_customer_is_told_of_an_extension_if_that_is_wanted(house: House) -> None:
+    (name,) = await opened(house, 1)
+    order = ExtensionOrder(caller="ops", order=run_id("ext"), line=name, days=1, tell=True)
+    status = await house.twinline.place(order, patience=PATIENCE)
+    assert status.receipt is not None
+    assert status.receipt.mail is not None
+    assert status.receipt.mail.kind is MailKind.EXTENDED
+
+
+def rows_to_import(*rows: Mapping[str, str]) -> tuple[Asked, ...]:
+    """Rows of an import, with what a row does not say."""
+    ends_at = (datetime.now(UTC) + timedelta(days=90)).isoformat()
+    given = [{"password": "s3cret!", "ends_at": ends_at, **row} for row in rows]
+    return bulk.items_of(
+        BulkKind.IMPORT, [Row(number, row) for number, row in enumerate(given, start=2)], {"pair": "eu1"}
+    )
+
+
+async def test_lines_of_another_system_come_over_as_they_were(house: House) -> None:
+    new = NewBulk(caller="acme", run=run_id("import"), job=BulkImport())
+    first, second = f"jane{next(NUMBERS)}", f"john{next(NUMBERS)}"
+    rows = rows_to_import(
+        {"username": first, "email": f"{first}@example.com"},
+        {"username": second, "email": f"{second}@example.com", "password": "0ther_one", "region": "us"},
+    )
+    plan = await bulk.plan(house.ledger, new, rows)
+    assert [(change.line, change.before, change.after.state) for change in plan.changes] == [
+        (first, None, "present"),
+        (second, None, "present"),
+    ]
+    mails = len(house.mails.mails)
+
+    await begun(house, new, rows)
+    found = await over(house, new)
+
+    assert found.counts.done == 2
+    line, other = await house.line(first), await house.line(second)
+    assert (line.pair, other.pair, line.plan, line.ends_at) == ("eu1", "us1", "paid", plan.changes[0].after.ends_at)
+    assert (await house.password(first)).get_secret_value() == "s3cret!"
+    assert (await house.password(second)).get_secret_value() == "0ther_one"
+    assert house.serves(first) == (True, True)
+    assert len(house.mails.mails) == mails
+    async with house.ledger.read() as tx:
+        assert await is_opened_by(tx, line.line_id, "acme")
+        assert (await recipient_of(tx, line.line_id)).get_secret_value() == f"{first}@example.com"
+        kept = [
+            body_of(tx, row) for row in await tx.session.exec(select(models.BulkItem)) if row.line_id == line.line_id
+        ]
+    assert kept == [Body(line=first)], "what an item held is forgotten once its line is there"
+    assert (await begun(house, new, rows)).counts.done == 2
+    # They are lines like all others from now on.
+    await house.order(RenewalOrder(order=run_id("r"), line=first, days=30))
+    assert [item.line for item in await items(house, new)] == [first, second]
+
+
+async def test_rows_that_cant_be_imported_are_told_before_anything_begins(house: House) -> None:
+    (taken,) = await opened(house, 1)
+    past = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    good = {"username": f"anna{next(NUMBERS)}", "email": "anna@example.com"}
+    bad: Sequence[Mapping[str, str]] = (
+        {**good, "username": taken},
+        {**good, "username": "Anna_1"},
+        {**good, "username": "anna22", "password": "s3cret#"},
+        {**good, "username": "anna33", "password": "x" * 25},
+        {**good, "username": "anna44", "email": "anna@"},
+        {**good, "username": "anna55", "ends_at": past},
+        {**good, "username": "anna66", "ends_at": "31.12.2031"},
+        {**good, "username": "anna77", "region": "nowhere"},
+        {**good, "username": "anna88", "pair": "eu9"},
+        {**good, "username": "anna99", "region": "eu", "pair": "eu1"},
+        good,
+    )
+    new = NewBulk(run=run_id("import"), job=BulkImport())
+
+    plan = await bulk.plan(house.ledger, new, rows_to_import(good, *bad))
+
+    assert [problem.type for problem in plan.problems] == [
+        "UsernameTaken",
+        *["InvalidOrder"] * 6,
+        "UnknownRegion",
+        "UnknownPair",
+        *["InvalidOrder"] * 2,
+    ]
+    told = "".join(problem.message for problem in plan.problems)
+    assert "s3cret" not in told
+    assert "anna@" not in told
+    with pytest.raises(InvalidRows):
+        await begun(house, new, rows_to_import(good, *bad))
+    with pytest.raises(UnknownLine):
+        await house.line(good["username"])
+
+
+async def test_a_name_that_somebody_else_got_meanwhile_is_refused_as_that_row_alone(house: House) -> None:
+    names = [f"otto{next(NUMBERS)}" for _ in range(2)]
+    asked = rows_to_import(*({"username": name, "email": f"{name}@example.com"} for name in names))
+    first = NewBulk(run=run_id("import"), job=BulkImport())
+    now = datetime.now(UTC)
+    async with house.ledger.write() as tx:
+        await in_ledger.record_bulk(tx, first, asked, await judge(tx, first, asked, now=now), now=now)
+    second = NewBulk(run=run_id("import"), job=BulkImport())
+    await begun(house, second, asked[:1])
+    await over(house, second)
+
+    await bulk.resume(house.ledger, house.twinline, first.caller, first.run, actor="ann")
+    found = await over(house, first)
+
+    assert (found.counts.done, found.counts.refused) == (1, 1)
+    (refused,) = await items(house, first, "refused")
+    assert refused.problem is not None
+    assert (refused.line, refused.problem.type) == (names[0], "UsernameTaken")
 
 
 async def test_a_run_that_somebody_cancels_in_temporal_is_stopped(house: House) -> None:

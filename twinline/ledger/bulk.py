@@ -16,9 +16,12 @@ from sqlmodel import and_, col, exists, func, or_, select, update
 from twinline.bulk import (
     BlockItem,
     BulkCounts,
+    BulkExtend,
     BulkKind,
     BulkPage,
     BulkView,
+    ExtendItem,
+    ImportItem,
     Item,
     ItemPage,
     ItemState,
@@ -28,27 +31,21 @@ from twinline.bulk import (
     Standing,
     bulk_workflow_id,
     item_order,
+    name_of,
 )
 from twinline.errors import InvalidOrder, OrderConflict, UnknownBulk
 from twinline.ledger import models, rules
+from twinline.ledger.bulk_bodies import Body, body_of, seal_body
 from twinline.ledger.bulk_judged import Asked, Judged
 from twinline.ledger.erasure import is_tombstone
-from twinline.ledger.lines import note, seal, unseal
+from twinline.ledger.lines import note
 from twinline.ledger.tx import LOCKED, ReadTx, WriteTx
 from twinline.ledger.types import utc
-from twinline.messages import HalfState, Message, Order, Refusal
+from twinline.messages import AnyOrder, HalfState, Refusal
 from twinline.problems import bounded
 
 _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
-_ITEMS: Final = {BulkKind.BLOCK: BlockItem}
-_TABLE: Final = "bulk_item"
-
-
-class _Body(Message):
-    """What stands sealed of an item: how its line is called, and what is asked for while that may be needed."""
-
-    line: str
-    item: dict[str, Any] | None = None
+_ITEMS: Final = {BulkKind.BLOCK: BlockItem, BulkKind.EXTEND: ExtendItem, BulkKind.IMPORT: ImportItem}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +53,7 @@ class Work:
     """An item that is to be ordered."""
 
     item_id: str
-    order: Order
+    order: AnyOrder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +66,9 @@ class Placed:
 
 def fingerprint(tx: ReadTx, new: NewBulk, asked: Sequence[Asked]) -> bytes:
     """Tells whether a run is the same again: by what is asked for and by every row, but not by its place."""
-    rows = [None if one.item is None else one.item.model_dump(mode="json") for one in asked]
+    # Which lines run may have changed since.
+    of_rows = not isinstance(new.job, BulkExtend)
+    rows = [None if one.item is None else one.item.model_dump(mode="json") for one in asked if of_rows]
     body = json.dumps([new.model_dump(mode="json"), rows], sort_keys=True)
     return tx.keys.mac("bulk", body)
 
@@ -121,11 +120,12 @@ def _item_row(tx: WriteTx, bulk: models.Bulk, judged: Judged) -> models.BulkItem
         row=judged.row,
         identity=judged.identity,
         line_id=judged.line_id,
+        person_hash=None if judged.person is None else tx.keys.mac("person", judged.person),
         body_sealed=b"",
         note="" if judged.change is None else judged.change.note,
     )
     if judged.item is not None:
-        _seal(tx, row, _Body(line=judged.item.line, item=judged.item.model_dump(mode="json")))
+        seal_body(tx, row, Body(line=name_of(judged.item), item=judged.item.model_dump(mode="json")))
     if judged.problem is not None:
         problem = judged.problem
         _refuse(tx, row, Refusal(type=problem.type, message=problem.message, hint=problem.hint, retryable=False))
@@ -140,7 +140,10 @@ async def next_items(tx: ReadTx, bulk_id: str, *, limit: int) -> tuple[Work, ...
     new, item = NewBulk(caller=bulk.caller, run=bulk.run, job=_JOB.validate_json(bulk.job)), models.BulkItem
     query = select(item).where(item.bulk_id == bulk_id, item.state == ItemState.WAITING)
     found = await tx.session.exec(query.order_by(col(item.number)).limit(limit))
-    return tuple(Work(item_id=each.id, order=item_order(new, _asked_for(tx, new.job, each))) for each in found)
+    return tuple(
+        Work(item_id=each.id, order=item_order(new, each.number, each.id, _asked_for(tx, new.job, each)))
+        for each in found
+    )
 
 
 async def note_placed(tx: WriteTx, bulk_id: str, results: Sequence[Placed], *, now: datetime) -> BulkCounts:
@@ -152,10 +155,10 @@ async def note_placed(tx: WriteTx, bulk_id: str, results: Sequence[Placed], *, n
         row = await tx.session.get_one(models.BulkItem, result.item_id)
         if result.refused is not None:
             _refuse(tx, row, result.refused)
-        elif row.line_id is not None:
-            row.state, row.body_sealed = ItemState.PLACED, b""
-        else:
-            raise UnknownBulk("an item was ordered and has no line", hint="This is a mistake of twinline's own.")
+            continue
+        row.state = ItemState.PLACED
+        if row.body_sealed and row.line_id is not None:
+            seal_body(tx, row, Body(line=body_of(tx, row).line))
     await tx.session.flush()
     counts = await _counts(tx, bulk.id)
     if counts.waiting == 0 and bulk.settled_at is None:
@@ -271,7 +274,7 @@ def _item_view(
     refused = None
     if row.error is not None:
         refused = Refusal(type=row.error, message=row.message, hint=row.hint, retryable=row.retryable)
-    name = username or (_opened(tx, row).line if row.body_sealed else "")
+    name = username or (body_of(tx, row).line if row.body_sealed else "")
     return ItemView(
         number=row.number,
         row=row.row,
@@ -349,19 +352,11 @@ def _refuse(tx: WriteTx, row: models.BulkItem, refused: Refusal) -> None:
     row.retryable = refused.retryable
     if not refused.retryable and row.body_sealed:
         # It is never tried again, so that nobody needs to know any more what was asked for.
-        _seal(tx, row, _Body(line=_opened(tx, row).line))
+        seal_body(tx, row, Body(line=body_of(tx, row).line))
 
 
 def _asked_for(tx: ReadTx, job: Job, row: models.BulkItem) -> Item:
-    return _ITEMS[job.kind].model_validate(_opened(tx, row).item)
-
-
-def _seal(tx: WriteTx, row: models.BulkItem, body: _Body) -> None:
-    row.body_sealed = seal(tx.keys, _TABLE, row.id, "body", body.model_dump_json().encode())
-
-
-def _opened(tx: ReadTx, row: models.BulkItem) -> _Body:
-    return _Body.model_validate_json(unseal(tx.keys, _TABLE, row.id, "body", row.body_sealed))
+    return _ITEMS[job.kind].model_validate(body_of(tx, row).item)
 
 
 def _identity(caller: str, run: str) -> str:

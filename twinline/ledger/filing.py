@@ -12,9 +12,9 @@ from twinline.ledger.lines import LineRows, Snapshot, note, settle
 from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.ledger.types import utc
 from twinline.messages import (
+    AnyOrder,
     BlockOrder,
     Cancels,
-    Order,
     OrderKind,
     Recorded,
     UnblockOrder,
@@ -27,7 +27,7 @@ from twinline.messages import (
 class Filing:
     """An order on its way into the ledger, under the id that it gets there."""
 
-    order: Order
+    order: AnyOrder
     order_id: str
     identity: str
     fingerprint: bytes
@@ -47,7 +47,7 @@ def identity_of(kind: OrderKind, caller: str, ref: str) -> str:
     return f"{series}/{caller}/{ref}"
 
 
-def filing_of(tx: WriteTx, order: Order, *, now: datetime, workflow_id: str) -> Filing:
+def filing_of(tx: WriteTx, order: AnyOrder, *, now: datetime, workflow_id: str) -> Filing:
     """Give an order an id of ours."""
     return Filing(
         order=order,
@@ -65,7 +65,7 @@ async def repeated_order(tx: WriteTx, filing: Filing) -> Recorded | None:
     return await earlier_order(tx, filing.order)
 
 
-async def earlier_order(tx: ReadTx, order: Order) -> Recorded | None:
+async def earlier_order(tx: ReadTx, order: AnyOrder) -> Recorded | None:
     """What was recorded when this very order came before; raises as `repeated_order` does."""
     identity = _identity(order)
     query = select(models.Order).where(models.Order.identity == identity)
@@ -87,16 +87,16 @@ async def earlier_order(tx: ReadTx, order: Order) -> Recorded | None:
     return Recorded.model_validate_json(earlier.recorded)
 
 
-def _identity(order: Order) -> str:
+def _identity(order: AnyOrder) -> str:
     return identity_of(order_kind(order), order.caller, order_ref(order))
 
 
-def fingerprint_of(tx: ReadTx, order: Order) -> bytes:
+def fingerprint_of(tx: ReadTx, order: AnyOrder) -> bytes:
     """What tells an order from another one of the same id; without the key ring it can't be computed."""
     return tx.keys.mac("order", order_kind(order).value, order.fingerprint())
 
 
-def _cancelled(order: Order) -> OrderCancelled:
+def _cancelled(order: AnyOrder) -> OrderCancelled:
     return OrderCancelled(
         f'order "{_own_id(order)}" of caller "{order.caller}" was cancelled', hint="Order again under a new id."
     )
@@ -108,7 +108,7 @@ def _mail_ref(filing: Filing, grant: models.Grant | None, block: models.Block | 
     return block.case if block is not None else filing.order_id
 
 
-def _own_id(order: Order) -> str:
+def _own_id(order: AnyOrder) -> str:
     return order.case if isinstance(order, BlockOrder | UnblockOrder) else order.order
 
 

@@ -26,6 +26,7 @@ from twinline.messages import (
     BlockOrder,
     BlockOwner,
     CloseOrder,
+    ExtensionOrder,
     MoveOrder,
     OrderOutcome,
     PasswordOrder,
@@ -58,7 +59,7 @@ async def record_trial(
             "this person had a trial before", hint="A person gets one trial; order a purchase instead."
         )
     rows = await _new_line(tx, filing, email=order.email, region=order.region, person_hash=person_hash)
-    grant = _give(tx, filing, rows, plan="trial", ends_at=filing.now + TRIAL_LENGTH)
+    grant = give(tx, filing, rows, plan="trial", ends_at=filing.now + TRIAL_LENGTH)
     recorded = await file_order(tx, filing, rows, grant=grant, before=None, what="line.opened")
     tx.session.add(models.Trial(person_hash=person_hash, order_id=filing.order_id, used_at=filing.now))
     return recorded
@@ -82,7 +83,7 @@ async def record_purchase(
         tx, filing, email=order.email, region=order.region, person_hash=tx.keys.mac("person", person)
     )
     ends_at = rules.renewed_end(now=filing.now, ends_at=None, days=order.days)
-    grant = _give(tx, filing, rows, plan="paid", ends_at=ends_at)
+    grant = give(tx, filing, rows, plan="paid", ends_at=ends_at)
     return await file_order(tx, filing, rows, grant=grant, before=None, what="line.opened")
 
 
@@ -95,6 +96,21 @@ async def record_renewal(tx: WriteTx, order: RenewalOrder, *, now: datetime, wor
     if (repeated := await repeated_order(tx, filing)) is not None:
         return repeated
     return await _extend(tx, filing, username=order.line, days=order.days)
+
+
+async def record_extension(tx: WriteTx, order: ExtensionOrder, *, now: datetime, workflow_id: str) -> Recorded:
+    """Give a line that runs further days of the plan that it has; a blocked one stays blocked.
+
+    Raises OrderConflict, UnknownLine, LineClosed, LineEnded.
+    """
+    filing = filing_of(tx, order, now=now, workflow_id=workflow_id)
+    if (repeated := await repeated_order(tx, filing)) is not None:
+        return repeated
+    rows = await _served_line(tx, order.line)
+    before = rows.snapshot()
+    ends_at = rules.renewed_end(now=filing.now, ends_at=rows.runs_until, days=order.days)
+    grant = give(tx, filing, rows, plan=rows.last_grant.plan, ends_at=ends_at)
+    return await file_order(tx, filing, rows, grant=grant, before=before, what="grant.given")
 
 
 async def record_block(tx: WriteTx, order: BlockOrder, *, now: datetime, workflow_id: str) -> Recorded:
@@ -210,14 +226,20 @@ async def settle_order(tx: WriteTx, outcome: OrderOutcome, *, now: datetime) -> 
 
 async def _new_line(tx: WriteTx, filing: Filing, *, email: str, region: str, person_hash: bytes) -> LineRows:
     pair = await place(tx, region)
-    hosts: tuple[tuple[str, Protocol], ...] = ((pair.multics, "multics"), (pair.oscam, "oscam"))
-    line_id = rules.new_id(tx.random)
     # One chance in 10**14 that it is taken: then the table refuses it, and the order is tried again. Only the hash of
     # a name that was erased stands there.
     username = rules.new_username(tx.random)
     while await erased_line(tx, username) is not None:
         username = rules.new_username(tx.random)
     password = rules.new_password(tx.random)
+    return line_on(tx, filing, pair, username=username, password=password, email=email, person_hash=person_hash)
+
+
+def line_on(
+    tx: WriteTx, filing: Filing, pair: models.Pair, *, username: str, password: str, email: str, person_hash: bytes
+) -> LineRows:
+    """A line that is not there yet, with both halves on a pair; `person_hash` is of the normalised address."""
+    line_id = rules.new_id(tx.random)
     line = models.Line(
         id=line_id,
         username=username,
@@ -228,6 +250,7 @@ async def _new_line(tx: WriteTx, filing: Filing, *, email: str, region: str, per
         pair=pair.name,
         created_at=filing.now,
     )
+    hosts: tuple[tuple[str, Protocol], ...] = ((pair.multics, "multics"), (pair.oscam, "oscam"))
     halves = [models.Half(line_id=line_id, host=host, protocol=protocol) for host, protocol in hosts]
     return LineRows(line=line, grants=[], blocks=[], halves=halves)
 
@@ -240,10 +263,7 @@ async def _open_line(tx: WriteTx, username: str) -> LineRows:
 
 async def _served_line(tx: WriteTx, username: str) -> LineRows:
     rows = await _open_line(tx, username)
-    if rows.line.state == "absent":
-        raise LineEnded(
-            f'the time of line "{username}" is over, and no server knows it', hint="Renew it first, then repeat this."
-        )
+    refuse_ended(rows)
     return rows
 
 
@@ -251,11 +271,11 @@ async def _extend(tx: WriteTx, filing: Filing, *, username: str, days: int) -> R
     rows = await _open_line(tx, username)
     before = rows.snapshot()
     ends_at = rules.renewed_end(now=filing.now, ends_at=rows.runs_until, days=days)
-    grant = _give(tx, filing, rows, plan="paid", ends_at=ends_at)
+    grant = give(tx, filing, rows, plan="paid", ends_at=ends_at)
     return await file_order(tx, filing, rows, grant=grant, before=before, what="grant.given")
 
 
-def _give(tx: WriteTx, filing: Filing, rows: LineRows, *, plan: Plan, ends_at: datetime) -> models.Grant:
+def give(tx: WriteTx, filing: Filing, rows: LineRows, *, plan: Plan, ends_at: datetime) -> models.Grant:
     """Give a grant that follows the line's others without a gap."""
     grant = models.Grant(
         id=rules.new_id(tx.random),
@@ -282,6 +302,15 @@ def refuse_closed(rows: LineRows) -> None:
         raise LineClosed(
             f'line "{rows.line.username}" was closed for good',
             hint="Order a purchase with an address and a region instead.",
+        )
+
+
+def refuse_ended(rows: LineRows) -> None:
+    """Raises LineEnded for a line that no host has to hold."""
+    if rows.line.state == "absent":
+        raise LineEnded(
+            f'the time of line "{rows.line.username}" is over, and no server knows it',
+            hint="Renew it first, then repeat this.",
         )
 
 

@@ -36,7 +36,7 @@ async def refuse_without_room(tx: ReadTx, region: str) -> None:
 async def _pick(tx: ReadTx, region: str, pairs: Collection[str]) -> str:
     if not pairs:
         regions = (await tx.session.exec(select(models.Pair.region).distinct())).all()
-        raise UnknownRegion(f'there is no region "{region}"', hint=f"Known regions: {listed(regions)}.")
+        raise unknown_region(region, regions)
     chosen = pick_pair(loads := await _loads(tx, pairs))
     if chosen is None:
         raise RegionFull(
@@ -51,7 +51,7 @@ async def room_on(tx: WriteTx, name: str) -> models.Pair:
     pair = await tx.session.get(models.Pair, name, with_for_update=LOCKED)
     if pair is None:
         names = (await tx.session.exec(select(models.Pair.name))).all()
-        raise UnknownPair(f'there is no pair "{name}"', hint=f"Known pairs: {listed(names)}.")
+        raise unknown_pair(name, names)
     (load,) = await _loads(tx, [name])
     if load.lines >= load.capacity:
         raise PairFull(
@@ -59,6 +59,16 @@ async def room_on(tx: WriteTx, name: str) -> models.Pair:
             hint="Name another pair, or raise this one's capacity in the inventory, then repeat the order.",
         )
     return pair
+
+
+def unknown_region(region: str, known: Iterable[str]) -> UnknownRegion:
+    """That the inventory has no pair in that region."""
+    return UnknownRegion(f'there is no region "{region}"', hint=f"Known regions: {listed(sorted(set(known)))}.")
+
+
+def unknown_pair(pair: str, known: Iterable[str]) -> UnknownPair:
+    """That the inventory has no pair of that name."""
+    return UnknownPair(f'there is no pair "{pair}"', hint=f"Known pairs: {listed(sorted(known))}.")
 
 
 async def _loads(tx: ReadTx, names: Iterable[str]) -> list[PairLoad]:
