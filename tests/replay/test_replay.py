@@ -21,6 +21,7 @@ from tests.support.temporal import DevServer
 from tests.workflows.house import HOSTS, OTHER_HOSTS, inventory
 from twinline.keys import KeyRing
 from twinline.messages import ORDERS_QUEUE
+from twinline.settings import Settings
 from worker import WORKFLOWS, build_workers
 
 SHELF: Final = Shelf()
@@ -150,7 +151,9 @@ async def activities(temporal_server: DevServer, key_ring: KeyRing) -> Mapping[s
     nothing = cast("Any", None)
     workers = build_workers(
         await temporal_server.connect(key_ring),
-        settings=nothing,
+        settings=Settings.model_validate(
+            {"inventory": "x", "database_url": "sqlite:///x", "smtp_url": "smtp+plain://127.0.0.1", "keys": "x"}
+        ),
         inventory=inventory(),
         keys=key_ring,
         ledger=nothing,
