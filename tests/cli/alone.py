@@ -77,10 +77,15 @@ class Alone:
 
     def state(self) -> str:
         """A digest of all that could have been changed: every file, and the ledger by its contents."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self.files().encode())
         with sqlite3.connect(self.folder / "ledger.db") as ledger:
             for statement in ledger.iterdump():
                 digest.update(statement.encode())
+        return digest.hexdigest()
+
+    def files(self) -> str:
+        """A digest of every file but those of the ledger."""
+        digest = hashlib.sha256()
         for path in sorted(self.folder.rglob("*")):
             if not path.name.startswith("ledger.db"):
                 digest.update(f"{path}\0{path.stat().st_mode}\0".encode())

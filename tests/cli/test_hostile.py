@@ -52,7 +52,7 @@ HOSTILE: Final = (
     "a" * 300,
     "2031-13-45T99:99Z",
 )
-EACH_GETS: Final = 3
+EACH_GETS: Final = 2
 OURS: Final = (2, 3, 4, 5, 6)
 
 
