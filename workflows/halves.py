@@ -260,7 +260,8 @@ class Halves:
             self._failed(half, error)
         else:
             half.revision = proven.revision
-            half.state = proven.state
+            # What is wanted may have moved on meanwhile: then it is not over yet, and is tried again at once.
+            half.state = proven.state if proven.revision >= self._revision else HalfState.PENDING
             half.last_error = half.attention = half.waits_since = None
         half.trying = False
         half.ended += 1
