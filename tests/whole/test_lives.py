@@ -27,7 +27,8 @@ from tests.whole.world import OrderKind, World
 from twinline.hosts.errors import HostKeyMismatch
 
 SEED: Final = 7
-LIVES, STEPS = 2, 8
+LIVES, STEPS = 4, 8
+"""The first two of hypothesis are always the simplest that there can be."""
 SOAK_LIVES: Final = 2_000
 REACHED: Final = (
     "near: grant.given within 1 ms of an end",
