@@ -158,7 +158,11 @@ class Clock:
         """Undo a mistake of the server: a child that outlives its parent holds the clock for ever when it ends."""
         # Of all namespaces, whatever the request says.
         request = ListClosedWorkflowExecutionsRequest(namespace=NAMESPACES[0])
-        closed = await self.services.workflow_service.list_closed_workflow_executions(request)
+        try:
+            closed = await self.services.workflow_service.list_closed_workflow_executions(request)
+        except RPCError:
+            # It can't list what changes meanwhile, and is asked again.
+            return
         ended = {each.execution.run_id: each.close_time.ToDatetime() for each in closed.executions}
         for each in closed.executions:
             workflow_id, run_id = each.execution.workflow_id, each.execution.run_id
