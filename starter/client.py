@@ -65,6 +65,9 @@ from twinline.search_attributes import CALLER
 from twinline.summaries import details_of, summary_of
 
 QUERY_TIMEOUT = timedelta(seconds=3)
+"""For what a worker has to answer."""
+DESCRIBE_TIMEOUT = timedelta(seconds=3)
+"""For what the server knows by itself."""
 ACCEPTED_WITHIN = timedelta(seconds=5)
 """How long a worker may take to take up a request before it counts as away."""
 UPDATE_TRIES = 5
@@ -140,7 +143,7 @@ class Twinline(Ordering):
         """Whether Temporal answers and has our namespace."""
         asked = DescribeNamespaceRequest(namespace=self._client.namespace)
         try:
-            await self._client.workflow_service.describe_namespace(asked, timeout=QUERY_TIMEOUT)
+            await self._client.workflow_service.describe_namespace(asked, timeout=DESCRIBE_TIMEOUT)
         except RPCError:
             return False
         return True
@@ -148,7 +151,7 @@ class Twinline(Ordering):
     async def standing(self, workflow_id: str) -> Standing:
         """How a workflow stands as Temporal knows without a worker; no answer counts as unknown."""
         try:
-            found = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=QUERY_TIMEOUT)
+            found = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=DESCRIBE_TIMEOUT)
         except RPCError:
             return "unknown"
         match found.status:

@@ -1,8 +1,12 @@
 """The API while no worker runs: orders are safe, ids still stand for one order, and what is missing is told."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from starter import client
 from starter.client import Twinline
 from starter.desk import Desk
 from tests.api.conftest import EVERYTHING, Api, new_token, served
@@ -12,7 +16,11 @@ from twinline.ledger import Ledger
 from twinline.tokens import NewToken
 
 
-async def test_orders_wait_in_temporal_and_an_id_is_one_order_all_the_same(tmp_path: Path, key_ring: KeyRing) -> None:
+async def test_orders_wait_in_temporal_and_an_id_is_one_order_all_the_same(
+    tmp_path: Path, key_ring: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # There is nobody who could answer, however long one waits.
+    monkeypatch.setattr(client, "QUERY_TIMEOUT", timedelta(seconds=0.2))
     ledger = await Ledger.open(f"sqlite:///{tmp_path}/ledger.db", keys=key_ring)
     await ledger.migrate()
     try:

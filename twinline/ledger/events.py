@@ -13,7 +13,9 @@ from twinline.ledger.lines import line_by_username
 from twinline.ledger.tx import ReadTx
 from twinline.messages import Message
 
-_POSITION: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_POSITION: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
+_LARGEST_ID: Final = 2**31 - 1
+"""PostgreSQL takes no larger number for it, not even to compare."""
 
 
 class EventView(Message):
@@ -44,7 +46,7 @@ async def line_events(tx: ReadTx, username: str, *, cursor: str | None = None, l
     event, line = models.Event, (await line_by_username(tx, username)).line
     query = select(event).where(event.line_id == line.id).order_by(col(event.id).desc()).limit(limit + 1)
     if cursor is not None:
-        if not _POSITION.fullmatch(cursor):
+        if not _POSITION.fullmatch(cursor) or int(cursor) > _LARGEST_ID:
             raise InvalidOrder("the cursor is not one that a list gave", hint="Start again without a cursor.")
         query = query.where(col(event.id) < int(cursor))
     found = (await tx.session.exec(query)).all()
