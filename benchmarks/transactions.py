@@ -49,7 +49,8 @@ class CountedLedger(Ledger):
     def __init__(self, database: Database, *, keys: KeyRing, random: Random) -> None:
         super().__init__(database, keys=keys, random=random)
         self.counts = Counts()
-        event.listen(database.writer.sync_engine, "before_cursor_execute", self._asked)
+        # The writer is another face of this engine, and tells it what it is asked.
+        event.listen(database.reader.sync_engine, "before_cursor_execute", self._asked)
 
     def _asked(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
         if not statement.startswith(_NOT_COUNTED):
