@@ -43,7 +43,6 @@ REACHED: Final = (
     "late: renew tried again after a block",
     "order cancel in Temporal",
     "withdrawn",
-    "event move.called_off",
     "event grant.started_late",
     "event grant.overtaken",
     "mail cancelled",
@@ -216,7 +215,7 @@ class Life(RuleBasedStateMachine):
 
     async def meet(self, first: OrderKind, second: OrderKind, which: int, host: int) -> None:
         """The batch of one order has read the ledger, and writes only when another order of the line is there."""
-        box = self.box_of(which, host)
+        box = self.box_of(which, host, moving=first == "move")
         box.alarm = asyncio.Event()
         if await self.world.place(first, which) is not None and await self.is_asleep(box):
             other = await self.world.place(second, which)
@@ -242,12 +241,15 @@ class Life(RuleBasedStateMachine):
         box.heal()
         await self.pass_time(timedelta(minutes=2))
 
-    def box_of(self, which: int, host: int) -> Box:
-        """One of the hosts on which a line lives."""
+    def box_of(self, which: int, host: int, *, moving: bool = False) -> Box:
+        """One of the hosts on which a line lives, or to which it is about to move."""
         lines = list(self.world.picture.lines.values())
         if not lines:
             return self.box(host)
-        return self.house.boxes[PAIRS[lines[which % len(lines)].pair][host % 2]]
+        pair = lines[which % len(lines)].pair
+        if moving:
+            pair = next(name for name in PAIRS if name != pair)
+        return self.house.boxes[PAIRS[pair][host % 2]]
 
     @staticmethod
     async def is_asleep(box: Box) -> bool:
