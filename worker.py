@@ -18,11 +18,12 @@ from activities.host import HostActivities
 from activities.host_ledger import LedgerOfHosts
 from activities.ledger import LedgerActivities
 from activities.mail import MailActivities
+from activities.readiness import WorkerReadiness
 from activities.reconcile import ReconcileActivities, SweepActivities
 from activities.telling import Telling
 from starter.client import Twinline
 from twinline import logs
-from twinline.connect import connect_temporal, logging_runtime, page_link
+from twinline.connect import connect_temporal, page_link, watched_runtime
 from twinline.errors import Misconfigured, TwinlineError
 from twinline.hosts.factory import writer_for
 from twinline.hosts.writer import HostWriter
@@ -32,6 +33,7 @@ from twinline.ledger import Ledger
 from twinline.ledger.setup import sync_inventory
 from twinline.mail import SmtpTarget, SmtpUrlError
 from twinline.messages import ORDERS_QUEUE, host_queue
+from twinline.metrics_port import MetricsPort
 from twinline.runner import HouseRunner
 from twinline.schedules import sync_schedules
 from twinline.settings import Settings
@@ -136,7 +138,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     keys = KeyRing.load(settings.keys)
     inventory = load_inventory(settings.inventory)
     target = _smtp_target(settings)
-    client = await connect_temporal(keys=keys, runtime=logging_runtime())
+    core = watched_runtime()
+    client = await connect_temporal(keys=keys, runtime=core.runtime)
     status_passwords = [host.status.password.get_secret_value() for host in inventory.hosts]
     logs.set_up([*settings.secrets, *status_passwords], link=page_link(settings, client))
     await register_search_attributes(client)
@@ -160,6 +163,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         )
         for worker in workers:
             await stack.enter_async_context(worker)
+        port = MetricsPort(
+            settings.metrics_address,
+            variable="TWINLINE_METRICS",
+            ledger=ledger,
+            ready=WorkerReadiness(ledger, Twinline(client), workers, settings.keys),
+            sdk=core.metrics,
+        )
+        stack.enter_context(port)
         await sync_schedules(client, [host.name for host in inventory.hosts], every=settings.reconcile_every)
         sys.stdout.write("ready\n")
         sys.stdout.flush()

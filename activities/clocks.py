@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
+from twinline import metrics
 from twinline.hosts.clocks import MOST_APART, ClockFacts
 from twinline.ledger import Ledger
 from twinline.spans import span
@@ -33,6 +34,7 @@ class WorkerClock:
         self._tell("the ledger's database", -facts.off)
 
     def _tell(self, whose: str, ahead: float) -> None:
+        metrics.WORKER_CLOCK.labels(whose.removeprefix("the ledger's ").lower()).set(ahead)
         far = abs(ahead) > MOST_APART
         if far and whose not in self._far_from:
             way = "ahead of" if ahead > 0 else "behind"

@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from twinline import metrics
 from twinline.hosts.drift import Expected
 from twinline.hosts.errors import ClocksApart, Fenced, HostError, named
 from twinline.hosts.ports import Batch, Half, Named, Proven, Token, Wanted
@@ -44,9 +45,11 @@ class LedgerOfHosts:
         try:
             async with self._ledger.write() as tx:
                 fence = fences.FenceToken(epoch=token.epoch, n=token.number)
-                await halves.close_batch(tx, host, fence, results, now=self._clock())
+                waits = await halves.close_batch(tx, host, fence, results, now=self._clock())
         except halves.StaleToken:
             raise Fenced("another writer opened a later batch of this host") from None
+        for wait in waits:
+            metrics.HALF_SECONDS.labels(host).observe(wait.total_seconds())
 
     async def report_failure(self, host: str, tried: Mapping[str, int], code: str) -> None:
         """Record why these halves could not be brought up to date this time, and who has to wait for a person."""

@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from temporalio import activity
 
+from activities.counting import count_order
 from activities.errors import translated
 from twinline.errors import InvalidOrder
 from twinline.ledger import Ledger, cancels, halves, imports, moves, orders, terms
@@ -226,7 +227,9 @@ class LedgerActivities:
         """Keep the receipt."""
         with translated():
             async with self._ledger.write() as tx:
-                await orders.settle_order(tx, outcome, now=activity.info().current_attempt_scheduled_time)
+                took = await orders.settle_order(tx, outcome, now=activity.info().current_attempt_scheduled_time)
+        if took is not None:
+            count_order(outcome.receipt, took)
 
     async def _taken(self, record: _Record[OrderT], task: TakeOrder[OrderT]) -> Recorded:
         with translated():

@@ -10,6 +10,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from activities.errors import translated
 from activities.heartbeat import heartbeats
 from twinline import mail as mailing
+from twinline import metrics
 from twinline.inventory import Inventory
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger, mails
@@ -130,13 +131,17 @@ class MailActivities:
             try:
                 await self._hand_over(mail)
             except mailing.MailRefused as error:
+                metrics.MAILS.labels(mail.kind, "refused").inc()
                 return await self._note(mail_id, MailState.REFUSED, f"{error.stage}:{error.code}")
             except mailing.MailTemporary as error:
+                metrics.MAILS.labels(mail.kind, "temporary").inc()
                 await self._note(mail_id, MailState.STORED, f"{error.stage}:{error.code}")
                 raise _again(error) from None
             except mailing.MailOutcomeUnknown as error:
+                metrics.MAILS.labels(mail.kind, "unknown").inc()
                 await self._note(mail_id, MailState.UNKNOWN, f"{error.stage}:{error.code}")
                 raise _again(error) from None
+            metrics.MAILS.labels(mail.kind, "accepted").inc()
             return await self._note(mail_id, MailState.ACCEPTED, None)
 
     async def _hand_over(self, mail: LoadedMail) -> None:

@@ -14,6 +14,7 @@ from activities.errors import translated
 from activities.heartbeat import heartbeats
 from activities.host import unless_shut_down
 from activities.host_ledger import LedgerOfHosts
+from twinline import metrics
 from twinline.errors import TwinlineError
 from twinline.hosts.drift import Drift, Expected, compare
 from twinline.hosts.errors import HostError
@@ -97,6 +98,8 @@ class ReconcileActivities:
         errors = Counter(_code(outcome) for outcome in outcomes if isinstance(outcome, BaseException))
         drift = await self._drift(task)
         restored = await self._writer.restore(drift.to_restore(together=self._writer.daemon.may_replace))
+        metrics.DRIFTED.labels(task.host).set(len(drift.lines))
+        metrics.RECONCILED.labels(task.host).set_to_current_time()
         if drift.lines:
             # How many, and of which kinds; a name is for results that are sealed.
             kinds = Counter(str(kind) for line in drift.lines for kind in line.kinds)

@@ -9,6 +9,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
+from twinline import metrics
 from twinline.logs import Fact, about, note
 from twinline.messages import OrderKind
 
@@ -43,6 +44,8 @@ class _Telling(ActivityInboundInterceptor):
             except Exception as error:
                 # What was foreseen is tried again, and told by whoever it concerns; the SDK itself tells of the rest.
                 foreseen = getattr(error, "category", None) is ApplicationErrorCategory.BENIGN
+                if info.activity_type.startswith("record_") and getattr(error, "non_retryable", False):
+                    metrics.ORDERS.labels(info.activity_type.removeprefix("record_"), "refused").inc()
                 log.log(
                     logging.INFO if foreseen else logging.WARNING,
                     "an activity failed",

@@ -6,13 +6,16 @@ It needs no worker, SSH or database; a storefront can import it: docs/storefront
 import asyncio
 import contextlib
 import os
+import time
 import uuid
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Literal, Self
 
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
     WorkflowExecutionStatus,
@@ -68,6 +71,8 @@ QUERY_TIMEOUT = timedelta(seconds=3)
 """For what a worker has to answer."""
 DESCRIBE_TIMEOUT = timedelta(seconds=3)
 """For what the server knows by itself."""
+POLLER_AGE = 90.0
+"""Seconds. A worker polls at least once a minute; the server names a poller for minutes after it has gone."""
 ACCEPTED_WITHIN = timedelta(seconds=5)
 """How long a worker may take to take up a request before it counts as away."""
 UPDATE_TRIES = 5
@@ -147,6 +152,20 @@ class Twinline(Ordering):
         except RPCError:
             return False
         return True
+
+    async def workers_poll(self) -> bool:
+        """Whether a worker takes orders, or did so a moment ago; no answer counts as no."""
+        asked = DescribeTaskQueueRequest(
+            namespace=self._client.namespace,
+            task_queue=TaskQueue(name=ORDERS_QUEUE),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+        try:
+            found = await self._client.workflow_service.describe_task_queue(asked, timeout=QUERY_TIMEOUT)
+        except RPCError:
+            return False
+        now = time.time()
+        return any(now - each.last_access_time.ToDatetime(UTC).timestamp() <= POLLER_AGE for each in found.pollers)
 
     async def standing(self, workflow_id: str) -> Standing:
         """How a workflow stands as Temporal knows without a worker; no answer counts as unknown."""

@@ -88,6 +88,8 @@ class Readiness(Message):
     ready: bool
     ledger: str
     temporal: str
+    workers: str
+    """Orders are safe without one, and nobody works on them."""
 
 
 @dataclass(frozen=True)
@@ -292,9 +294,12 @@ class Desk:
 
     async def readiness(self) -> Readiness:
         """Whether orders can be taken now."""
-        ledger, answers = await asyncio.gather(self._ledger_in_words(), self._twinline.answers())
+        ledger, answers, polled = await asyncio.gather(
+            self._ledger_in_words(), self._twinline.answers(), self._twinline.workers_poll()
+        )
         temporal = "ok" if answers else "does not answer"
-        return Readiness(ready=ledger == temporal == "ok", ledger=ledger, temporal=temporal)
+        workers = "ok" if polled else "nobody works on orders: start `twinline worker`"
+        return Readiness(ready=ledger == temporal == "ok", ledger=ledger, temporal=temporal, workers=workers)
 
     async def _ledger_in_words(self) -> str:
         try:

@@ -1,16 +1,18 @@
 """Connects to Temporal as `temporalio.envconfig` says: `TEMPORAL_*` variables and profiles."""
 
 import asyncio
+import contextlib
 import logging
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfigProfile
-from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
 from twinline.codec import data_converter
@@ -46,12 +48,28 @@ class _NotYet(Exception):
         self.meaning = meaning
 
 
-def logging_runtime() -> Runtime:
-    """What carries the SDK's core, with its log lines given to Python's logging instead of written as they are."""
+class WatchedRuntime(NamedTuple):
+    """What carries the SDK's core; `metrics` is the address at which it serves what it counts."""
+
+    runtime: Runtime
+    metrics: str
+
+
+def watched_runtime() -> WatchedRuntime:
+    """A core whose log lines go to Python's logging, and whose metrics are served on a free port of loopback."""
     forwarding = LogForwardingConfig(
         logger=logging.getLogger("temporalio.core"), append_target_to_name=False, prepend_target_on_message=False
     )
-    return Runtime(telemetry=TelemetryConfig(logging=replace(LoggingConfig.default, forwarding=forwarding)))
+    told = replace(LoggingConfig.default, forwarding=forwarding)
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        counted = PrometheusConfig(
+            bind_address=address, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
+        )
+        # Somebody may have taken the port since; the core says so in no other way.
+        with contextlib.suppress(RuntimeError, ValueError):
+            return WatchedRuntime(Runtime(telemetry=TelemetryConfig(logging=told, metrics=counted)), address)
 
 
 def page_link(settings: Settings, client: Client) -> Link | None:

@@ -36,6 +36,11 @@ def _address(value: str) -> str:
     return value
 
 
+def _parts(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 _Address = Annotated[str, AfterValidator(_address)]
 
 
@@ -100,6 +105,14 @@ class Settings(BaseSettings):
     disposable_domains: Path | None = Field(
         default=None, description="the path of a file with a domain in each line, whose addresses get no trials"
     )
+    metrics: _Address = Field(
+        default="127.0.0.1:9464",
+        description="where `twinline worker` shows /metrics, /livez and /readyz, as host:port",
+    )
+    web_metrics: _Address = Field(
+        default="127.0.0.1:9465",
+        description="where `twinline web` shows /metrics, /livez and /readyz to those who watch over it, as host:port",
+    )
     temporal_ui: _Pages | None = Field(
         default=None,
         description="where people open Temporal's web interface, such as https://temporal.example.net",
@@ -120,8 +133,17 @@ class Settings(BaseSettings):
     @property
     def http_address(self) -> tuple[str, int]:
         """Host and port at which the HTTP API listens."""
-        host, _, port = self.http.rpartition(":")
-        return host.strip("[]"), int(port)
+        return _parts(self.http)
+
+    @property
+    def metrics_address(self) -> tuple[str, int]:
+        """Host and port of the worker's metrics."""
+        return _parts(self.metrics)
+
+    @property
+    def web_metrics_address(self) -> tuple[str, int]:
+        """Host and port of the API's metrics."""
+        return _parts(self.web_metrics)
 
     @classmethod
     def load(cls) -> Self:

@@ -11,8 +11,8 @@ from starter.desk import Readiness
 
 router = APIRouter(tags=["house"])
 
-_READY: Final = Readiness(ready=True, ledger="ok", temporal="ok")
-_NOT_READY: Final = Readiness(ready=False, ledger="ok", temporal="does not answer")
+_READY: Final = Readiness(ready=True, ledger="ok", temporal="ok", workers="ok")
+_NOT_READY: Final = Readiness(ready=False, ledger="ok", temporal="does not answer", workers="ok")
 
 
 @router.get(

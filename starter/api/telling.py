@@ -8,11 +8,14 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from twinline import metrics
 from twinline.logs import Fact, about
 
 log = logging.getLogger(__name__)
 
 HEADER: Final = b"x-request-id"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""A stranger may send any word, and each would be counted for ever."""
 _ID: Final = re.compile(rb"[A-Za-z0-9-]{8,64}")
 
 
@@ -41,8 +44,12 @@ class Telling:
             try:
                 await self._app(scope, receive, answer)
             finally:
-                facts: dict[str, Fact] = {"method": scope["method"], "route": route_of(scope), "status": status}
-                log.info("a request was answered", extra={**facts, "seconds": round(time.monotonic() - started, 4)})
+                took, route = time.monotonic() - started, route_of(scope)
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                metrics.REQUESTS.labels(method, route, str(status)).inc()
+                metrics.REQUEST_SECONDS.labels(route).observe(took)
+                facts: dict[str, Fact] = {"method": method, "route": route, "status": status}
+                log.info("a request was answered", extra={**facts, "seconds": round(took, 4)})
 
 
 def route_of(scope: Scope) -> str:

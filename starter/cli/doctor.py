@@ -18,6 +18,7 @@ from temporalio.service import RPCError
 from starter.cli.context import CONNECT_PATIENCE, Context
 from starter.cli.findings import exit_of, show_findings, worst
 from starter.cli.hosts_checked import capacities_of, expected_on, inspect_all
+from starter.client import POLLER_AGE
 from twinline.errors import Category, TwinlineError
 from twinline.hosts.check import About, Finding, Verdict, clock_finding
 from twinline.hosts.check_accounts import Ledgered
@@ -32,8 +33,6 @@ from twinline.settings import Settings
 from twinline.spans import span
 
 SMTP_TIMEOUT: Final = 10.0
-POLLER_AGE: Final = 90.0
-"""Seconds. A worker polls at least once a minute; the server names a poller for minutes after it has gone."""
 
 RPC_TIMEOUT: Final = 5.0
 

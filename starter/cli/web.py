@@ -30,19 +30,36 @@ async def _web() -> int:
     from starter.desk import Desk
     from starter.trial_door import TrialRules
     from twinline import logs
-    from twinline.connect import logging_runtime, page_link
+    from twinline.connect import page_link, watched_runtime
     from twinline.mail import DisposableDomains
+    from twinline.metrics_port import MetricsPort, Readiness
 
     context = Context.load()
     stop = stop_on_signals()
     listener = listen(*context.settings.http_address)
     async with context.ledger() as ledger:
         settings = context.settings
-        client = await context.temporal(runtime=logging_runtime())
+        core = watched_runtime()
+        client = await context.temporal(runtime=core.runtime)
         logs.set_up(settings.secrets, link=page_link(settings, client))
         trials = TrialRules(
             disposable=DisposableDomains(settings.disposable_domains), per_range=settings.trials_per_range
         )
-        app = Telling(create_app(Desk(ledger, Twinline(client), trials=trials)))
-        await serve(app, listener, ready=lambda: typer.echo("ready"), stop=stop, proxies=settings.proxies)
+        desk = Desk(ledger, Twinline(client), trials=trials)
+
+        async def ready() -> Readiness:
+            found = await desk.readiness()
+            return Readiness(ready=found.ready, reasons=found.model_dump(exclude={"ready"}))
+
+        port = MetricsPort(
+            settings.web_metrics_address,
+            variable="TWINLINE_WEB_METRICS",
+            # What waits in the ledger is told by workers.
+            ledger=None,
+            ready=ready,
+            sdk=core.metrics,
+        )
+        with port:
+            app = Telling(create_app(desk))
+            await serve(app, listener, ready=lambda: typer.echo("ready"), stop=stop, proxies=settings.proxies)
     return Exit.DONE

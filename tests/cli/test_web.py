@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.api.conftest import Api
 from tests.cli.conftest import SCRIPT, Cli, start_script
+from tests.cli.test_watched import read
 from tests.support.ports import free_port
 from twinline.sandbox.world import World
 
@@ -42,6 +43,14 @@ async def test_it_serves_until_it_is_asked_to_end(cli: Cli, world: World) -> Non
     taken = await start_script(SCRIPT, "web", env={**world.env, "TWINLINE_HTTP": f"127.0.0.1:{port}"})
     _, said = await taken.communicate()
     assert (taken.returncode, b"can't be listened at" in said) == (2, True)
+    watched = world.env["TWINLINE_WEB_METRICS"]
+    counted = await asyncio.to_thread(read, f"http://{watched}/metrics")
+    assert 'twinline_api_requests_total{method="POST",route="/v1/trials",status="201"} 1.0' in counted
+    assert 'twinline_api_requests_total{method="GET",route="/v1/lines/{username}",status="403"} 1.0' in counted
+    assert placed.json["receipt"]["username"] not in counted
+    assert json.loads(await asyncio.to_thread(read, f"http://{watched}/readyz"))["workers"] == "ok"
+    # Not for strangers.
+    assert (await api.get("/metrics")).status == 404
     process.terminate()
     _, logged = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0

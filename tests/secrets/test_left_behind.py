@@ -208,6 +208,10 @@ async def test_no_password_and_no_address_stands_where_it_does_not_belong(story:
     assert {"trial/shop/T-jane", "trial/cli/T-jane-2", "trial/cli/T-jane-9", "renewal/cli/R-jane-2"} <= ids
     assert "reconcile/mc-eu1" in ids
     everywhere.look("the server's metrics", await asyncio.to_thread(read, story.world.temporal.metrics_url))
+    counted = await asyncio.to_thread(read, story.world.metrics_url)
+    everywhere.look("the worker's metrics", counted)
+    assert b"twinline_orders_total" in counted
+    assert b"temporal_request_total" in counted
     assert everywhere.finds == set()
     # The log that was looked through is that of a worker which tells what it does.
     log = [json.loads(line) for line in (story.world.folder / "worker" / "log").read_text().splitlines()[1:]]

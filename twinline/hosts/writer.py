@@ -14,6 +14,7 @@ from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Any
 
+from twinline import metrics
 from twinline.hosts.clocks import ClockFacts, apart
 from twinline.hosts.daemon import Check, Daemon, Kick
 from twinline.hosts.errors import (
@@ -218,6 +219,7 @@ class HostWriter:
             await self._drop_helper()
             told = await self._told_apart(error)
             self._tell(told.code)
+            metrics.BATCHES.labels(self.host, told.code).inc()
             self._refuse_questions(told)
             await self._fail(tried, told)
         else:
@@ -264,6 +266,7 @@ class HostWriter:
         batch = await self._open(BATCH_LIMIT)
         if batch.halves:
             batch, failed = await self._carry_out(helper, batch, BATCH_LIMIT)
+            metrics.BATCHES.labels(self.host, "done").inc()
             tried = {half.line_id: half.revision for half in batch.halves}
             for line_id, error in failed.items():
                 await self._fail({line_id: tried[line_id]}, error)
@@ -322,6 +325,7 @@ class HostWriter:
         facts = ClockFacts(asked=asked, theirs=theirs, answered=asked + loop.time() - started)
         self._apart, before = apart(facts), self._apart
         self._clock_good_until = loop.time() + CLOCK_SECONDS
+        metrics.CLOCK.labels(self.host).set(facts.off)
         if (self._apart is None) is not (before is None):
             log.warning("%s", self._apart or "the host's clock is right again", extra={"host": self.host})
         await self._ledger.note_clock(self.host, right=self._apart is None)
@@ -514,6 +518,8 @@ class HostWriter:
             self._image = None
             scrubbed, self._scrub = self._scrub, set()
             edit = _edit(image, plan, kicks)
+            metrics.EDITS.labels(self.host).inc()
+            metrics.KICKS.labels(self.host).inc(len(kicks))
             try:
                 answer = await self._ask(
                     helper, "apply", batch.token, probes.values(), deadline, trigger=True, extra=edit
@@ -537,6 +543,7 @@ class HostWriter:
             await self._take(answer, waiting, batch)
             deadline *= 2
         self._stubborn |= {line_id: half.revision for line_id, half in waiting.items()}
+        metrics.UNPROVEN.labels(self.host).inc(len(waiting))
         return {line_id: self._not_proven(str(answer["status_error"])) for line_id in waiting}
 
     def _tries_left(self, waiting: dict[str, Half], *, edited: bool) -> int:
@@ -578,6 +585,7 @@ class HostWriter:
         while True:
             answer = await helper.ask(do, request, patience=deadline)
             if "proven" in answer:
+                metrics.RELOADS.labels(self.host).inc(int(trigger))
                 self._deaf_until = asyncio.get_running_loop().time() + answer["wait_ms"] / 1000
                 return answer
             await asyncio.sleep(answer["wait_ms"] / 1000)

@@ -19,7 +19,9 @@ from twinline.ledger.database import Database
 from twinline.ledger.migrations import upgrade
 from twinline.ledger.sqlite import open_sqlite
 from twinline.ledger.tx import ReadTx, WriteTx, lock_on
+from twinline.metrics import LEDGER_SECONDS, timed
 
+_READS, _WRITES = (LEDGER_SECONDS.labels(mode) for mode in ("read", "write"))
 _PATIENCE: Final = 10.0
 """Seconds that a writer waits for one of another process."""
 
@@ -93,7 +95,7 @@ class Ledger:
 
         Raises Unavailable when the database is locked or away: nothing happened, and it may be repeated.
         """
-        with _translating(self._database):
+        with timed(_WRITES), _translating(self._database):
             async with self._database.turn(), self._write_session() as session, session.begin():
                 # It begins now, on SQLite with the lock: what is looked up in the block must hold when it writes.
                 await session.connection()
@@ -102,7 +104,7 @@ class Ledger:
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[ReadTx]:
         """One read transaction; raises Unavailable when the database is away."""
-        with _translating(self._database):
+        with timed(_READS), _translating(self._database):
             async with self._read_session() as session, session.begin():
                 await session.connection()
                 yield ReadTx(session=session, keys=self._keys)

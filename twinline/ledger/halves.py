@@ -10,7 +10,7 @@ ends it, and takes along everything that is behind.
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import AwareDatetime, SecretStr
 from sqlmodel import and_, case, col, or_, select, true, update
@@ -294,8 +294,10 @@ def _batch_half(tx: ReadTx, line: models.Line, half: models.Half) -> BatchHalf:
 
 async def close_batch(
     tx: WriteTx, host: str, token: FenceToken, results: Sequence[ProvenHalf], *, now: datetime
-) -> None:
+) -> tuple[timedelta, ...]:
     """Record what was proven, where it is higher than before; the host counts as up again.
+
+    Gives how long each half had waited that is in step now.
 
     Raises StaleToken (nothing is recorded: the later batch holds the same halves), Misconfigured, ValueError
     (a proof of a revision that no line ever had).
@@ -304,13 +306,18 @@ async def close_batch(
     if token != FenceToken(epoch=fence.epoch, n=fence.n):
         raise StaleToken(f'host "{host}" has a batch later than {token.epoch}/{token.n}')
     proofs = {proof.line_id: proof for proof in results}
+    waits: list[timedelta] = []
     for line_ids in chunks(sorted(proofs)):
         query = select(models.Half).where(models.Half.host == host, col(models.Half.line_id).in_(line_ids))
         query = query.order_by(models.Half.line_id).with_for_update(key_share=True)
         for half in await tx.session.exec(query):
+            behind_since = half.behind_since
             _prove(half, proofs[half.line_id], now=utc(now))
+            if behind_since is not None and half.behind_since is None:
+                waits.append(utc(now) - behind_since)
     through = update(models.Host).where(col(models.Host.name) == host)
     await tx.session.exec(through.values(down_since=None, attention=None))
+    return tuple(waits)
 
 
 def _prove(half: models.Half, proof: ProvenHalf, *, now: datetime) -> None:

@@ -137,6 +137,15 @@ class Withdrawal(Row, table=True):
 class Grant(Row, table=True):
     """A right to be served. `ended_at` is set once its Term was carried out; `ending` says how."""
 
+    __table_args__ = (
+        Index(
+            "ix_grant_open",
+            "ends_at",
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+    )
+
     id: str = Field(primary_key=True, max_length=16)
     line_id: str = Field(max_length=16, foreign_key="line.id", index=True)
     order_id: str = Field(max_length=16, foreign_key="order.id", unique=True)
@@ -235,7 +244,15 @@ class Event(Row, table=True):
 class Mail(Row, table=True):
     """A message as it will be handed over, byte for byte; its recipient is the line's."""
 
-    __table_args__ = (UniqueConstraint("line_id", "kind", "ref"),)
+    __table_args__ = (
+        UniqueConstraint("line_id", "kind", "ref"),
+        Index(
+            "ix_mail_waiting",
+            "created_at",
+            sqlite_where=text("state NOT IN ('accepted', 'refused')"),
+            postgresql_where=text("state NOT IN ('accepted', 'refused')"),
+        ),
+    )
 
     id: str = Field(primary_key=True, max_length=16)
     line_id: str = Field(max_length=16, foreign_key="line.id")

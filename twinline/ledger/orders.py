@@ -3,7 +3,7 @@
 The same order again gives back what was recorded then. A refusal raises and leaves nothing behind.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from twinline.errors import (
     InvalidOrder,
@@ -209,8 +209,11 @@ async def record_close(tx: WriteTx, order: CloseOrder, *, now: datetime, workflo
     return await file_order(tx, filing, rows, before=before, what="line.closed")
 
 
-async def settle_order(tx: WriteTx, outcome: OrderOutcome, *, now: datetime) -> None:
-    """Keep the receipt of a finished order; the first one stays. Raises UnknownOrder."""
+async def settle_order(tx: WriteTx, outcome: OrderOutcome, *, now: datetime) -> timedelta | None:
+    """Keep the receipt of a finished order; the first one stays. Gives how long an order took that ends now.
+
+    Raises UnknownOrder.
+    """
     order = await tx.row(models.Order, outcome.order_id)
     if order is None:
         raise UnknownOrder(
@@ -218,10 +221,11 @@ async def settle_order(tx: WriteTx, outcome: OrderOutcome, *, now: datetime) -> 
             hint="Was the ledger restored from an older backup? Repeat the order.",
         )
     if order.settled_at is not None:
-        return
+        return None
     order.settled_at = utc(now)
     order.receipt = outcome.receipt.model_dump_json()
     note(tx, at=utc(now), who=order.caller, what="order.settled", why=order.identity, line_id=order.line_id)
+    return utc(now) - order.created_at
 
 
 async def _new_line(tx: WriteTx, filing: Filing, *, email: str, region: str, person_hash: bytes) -> LineRows:

@@ -37,7 +37,7 @@ async def _pick(tx: ReadTx, region: str, pairs: Collection[str]) -> str:
     if not pairs:
         regions = (await tx.session.exec(select(models.Pair.region).distinct())).all()
         raise unknown_region(region, regions)
-    chosen = pick_pair(loads := await _loads(tx, pairs))
+    chosen = pick_pair(loads := await pair_loads(tx, pairs))
     if chosen is None:
         raise RegionFull(
             f'region "{region}" is full: {sum(load.lines for load in loads)} lines on {len(loads)} pair(s)',
@@ -52,7 +52,7 @@ async def room_on(tx: WriteTx, name: str) -> models.Pair:
     if pair is None:
         names = (await tx.session.exec(select(models.Pair.name))).all()
         raise unknown_pair(name, names)
-    (load,) = await _loads(tx, [name])
+    (load,) = await pair_loads(tx, [name])
     if load.lines >= load.capacity:
         raise PairFull(
             f'pair "{name}" is full: {load.lines} lines, and its capacity is {load.capacity}',
@@ -71,7 +71,7 @@ def unknown_pair(pair: str, known: Iterable[str]) -> UnknownPair:
     return UnknownPair(f'there is no pair "{pair}"', hint=f"Known pairs: {listed(sorted(known))}.")
 
 
-async def _loads(tx: ReadTx, names: Iterable[str]) -> list[PairLoad]:
+async def pair_loads(tx: ReadTx, names: Iterable[str]) -> list[PairLoad]:
     """How full each pair is; not asked together with the lock, for the answer must be younger than that."""
     return [
         PairLoad(name=name, capacity=capacity, lines=count, healthy=not is_down)

@@ -64,6 +64,7 @@ class World:
         self._database_url = database_url or f"sqlite:///{self.folder / 'ledger.db'}"
         self.timescale = timescale
         self._codec_port = free_port() if codec else None
+        self._metrics_port, self._web_metrics_port = free_port(), free_port()
         self.temporal = TemporalServer(self.folder / "temporal", codec_endpoint=self.codec_url)
         self.mail_catcher = MailCatcher(self.folder / "mails")
         self._pairs = tuple(pairs)
@@ -189,6 +190,11 @@ class World:
         return None if self._codec_port is None else f"http://127.0.0.1:{self._codec_port}"
 
     @property
+    def metrics_url(self) -> str:
+        """What the worker counts, in Prometheus' format; `livez` and `readyz` stand beside it."""
+        return f"http://127.0.0.1:{self._metrics_port}/metrics"
+
+    @property
     def env(self) -> dict[str, str]:
         """The variables that make any twinline command work in this world; once started."""
         return {
@@ -200,6 +206,8 @@ class World:
             "TEMPORAL_NAMESPACE": "default",
             # A person's own profiles, with keys for another server perhaps, do not count in here.
             "TEMPORAL_CONFIG_FILE": str(self._temporal_profile),
+            "TWINLINE_METRICS": f"127.0.0.1:{self._metrics_port}",
+            "TWINLINE_WEB_METRICS": f"127.0.0.1:{self._web_metrics_port}",
             "TWINLINE_TEMPORAL_UI": self.temporal.ui_url,
             **self._tunables,
         }

@@ -1,0 +1,19 @@
+"""Counts orders by how they ended."""
+
+from datetime import timedelta
+
+from twinline import metrics
+from twinline.messages import HalfState, OrderKind, Receipt
+
+
+def count_order(receipt: Receipt, took: timedelta) -> None:
+    """Count an order that was taken and has ended now."""
+    metrics.ORDERS.labels(receipt.kind, outcome_of(receipt)).inc()
+    metrics.ORDER_SECONDS.labels(receipt.kind).observe(took.total_seconds())
+
+
+def outcome_of(receipt: Receipt) -> str:
+    """How it ended: done, partly (a half was given up), or cancelled."""
+    if receipt.cancelled is not None and receipt.kind is not OrderKind.CANCEL:
+        return "cancelled"
+    return "partly" if any(half.state is HalfState.ABANDONED for half in receipt.halves) else "done"
