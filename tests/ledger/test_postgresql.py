@@ -7,9 +7,14 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Any, cast
 
+import psycopg
 import pytest
 import pytest_asyncio
+from psycopg.pq import TransactionStatus
+from sqlalchemy import event
+from sqlalchemy.pool import ConnectionPoolEntry, Pool
 from sqlmodel import col, select, update
 
 from tests.ledger.stores import PostgresShelf, PostgresStore
@@ -137,6 +142,25 @@ async def test_a_restarted_server_is_found_again_and_what_was_under_way_may_be_r
     cluster.start()
     for desk in desks:
         assert (await desk.view(ann.username)).revision == 1
+
+
+async def test_a_connection_that_a_cancelled_task_left_in_the_middle_is_given_up(desks: list[Desk]) -> None:
+    desk, left = desks[0], list[psycopg.AsyncConnection[Any]]()
+
+    def leave_in_the_middle(_: object, record: ConnectionPoolEntry) -> None:
+        if not left:
+            # As when its task was cancelled while it waited for an answer.
+            left.append(cast("Any", record).driver_connection)
+            left[0].pgconn.send_query(b"SELECT 1")
+
+    event.listen(Pool, "checkin", leave_in_the_middle)
+    try:
+        await desk.rows(models.Host)
+    finally:
+        event.remove(Pool, "checkin", leave_in_the_middle)
+    assert [one.info.transaction_status for one in left] == [TransactionStatus.ACTIVE]
+
+    assert len(await desk.rows(models.Host)) == len(HOSTS)
 
 
 async def test_a_user_without_rights_is_told_so(desks: list[Desk], store: PostgresStore) -> None:

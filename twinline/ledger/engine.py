@@ -93,7 +93,8 @@ class Ledger:
     async def write(self) -> AsyncGenerator[WriteTx]:
         """One write transaction: committed at the end of the block, undone when the block raises.
 
-        Raises Unavailable when the database is locked or away: nothing happened, and it may be repeated.
+        Raises Unavailable when the database is locked or away. It may be repeated, as whatever is written here can be:
+        of a connection that breaks during the commit, and of a task that is cancelled then, nobody knows which it was.
         """
         with timed(_WRITES), _translating(self._database):
             async with self._database.turn(), self._write_session() as session, session.begin():

@@ -80,6 +80,7 @@ def open_postgresql(url: URL, *, patience: float) -> Database:
         connect_args=_arguments(url, patience),
     )
     listen(engine.sync_engine, "handle_error", _hide_values)
+    listen(engine.sync_engine, "handle_error", _give_up_what_fails_at_once)
     return Database(
         reader=engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True),
         writer=engine.execution_options(isolation_level="READ COMMITTED"),
@@ -154,6 +155,15 @@ def _hide_values(context: ExceptionContext) -> None:
         wrapped = context.sqlalchemy_exception
         if wrapped is not None and wrapped.args:
             wrapped.args = (str(wrapped.args[0]).replace(whole, short), *wrapped.args[1:])
+
+
+def _give_up_what_fails_at_once(context: ExceptionContext) -> None:
+    """Take a new connection, whatever is wrong with one that the pool has kept.
+
+    A task that was cancelled may leave one in the middle of a statement, which the driver calls our mistake.
+    """
+    if context.is_pre_ping:
+        context.is_disconnect = True
 
 
 def _translated(error: Exception) -> TwinlineError | None:
