@@ -23,7 +23,7 @@ from twinline.ledger import Ledger
 from twinline.ledger.queries import LineView, line_view, reveal_password
 from twinline.ledger.setup import sync_inventory
 from twinline.mail import SmtpTarget
-from twinline.messages import AnyOrder, Order, OrderStatus, Receipt
+from twinline.messages import AnyOrder, OrderStatus, Receipt
 from twinline.sandbox.mailcatcher import CaughtMail, MailCatcher
 from twinline.settings import Settings
 from twinline.visibility import register_search_attributes
@@ -169,7 +169,7 @@ class House:
         assert status.receipt is not None
         return status.receipt
 
-    async def start(self, order: Order) -> OrderStatus:
+    async def start(self, order: AnyOrder) -> OrderStatus:
         """Place an order and do not wait for its end."""
         return await self.twinline.place(order, patience=timedelta(0))
 

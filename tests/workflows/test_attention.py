@@ -23,10 +23,10 @@ from tests.workflows.test_orders import order_id, trial
 from twinline.errors import NothingToRetry, UnknownHalf, UnknownOrder
 from twinline.hosts.errors import HostError, HostKeyMismatch, NotProven, RecordConflict
 from twinline.messages import (
+    AnyOrder,
     BlockOrder,
     HalfState,
     MailKind,
-    Order,
     Receipt,
     RenewalOrder,
     TrialOrder,
@@ -50,7 +50,7 @@ async def real_house(impatient_house: House) -> AsyncIterator[House]:
         host.heal()
 
 
-async def progress(house: House, order: Order, reached: Callable[[Receipt], bool]) -> Receipt:
+async def progress(house: House, order: AnyOrder, reached: Callable[[Receipt], bool]) -> Receipt:
     """How far the order is once that is reached."""
     async with asyncio.timeout(30):
         while True:
