@@ -16,7 +16,7 @@ dev: $(VENV)/run
 
 test: $(VENV)/dev
 	@sh tests/system-packages.sh
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not soak" $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not soak" $(TESTS)
 
 soak: $(VENV)/dev
 	@sh tests/system-packages.sh
