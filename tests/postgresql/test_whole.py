@@ -54,7 +54,7 @@ async def test_a_line_lives_from_its_trial_to_its_close(cli: Cli, world: World) 
     async with await world.receiver(HOSTS[0], line, await password_of(cli, line)):
         pass
     assert states(await cli("close", line, "--order", "C-1", "--yes", "--json")) == ["removed", "removed"]
-    kinds = [one["kind"] for one in (await cli("order", "list", "--json")).json["orders"]]
+    kinds = [one["kind"] for one in (await cli("order", "list", "--line", line, "--json")).json["orders"]]
     assert sorted(kinds) == ["block", "close", "password", "renewal", "trial", "unblock"]
     assert len([mail for mail in world.mails if "ann@example.com" in str(mail.message["To"])]) >= 4
 
