@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import typer
 
@@ -73,10 +74,19 @@ def main() -> None:
     os._exit(code)
 
 
+def _as_found(name: str) -> TextIO | None:
+    """A stream of ours; pyright takes it for always there, and `>&-` makes it None."""
+    return getattr(sys, name)
+
+
+def _nowhere() -> TextIO:
+    """Open as long as the process lives, as a stream of it is."""
+    return Path(os.devnull).open("w")
+
+
 def _let_streams_take_everything() -> None:
     """A closed stream swallows, and a character that the locale does not have becomes a question mark."""
-    # Python says that they are always there; `>&-` makes them None.
-    sys.stdout, sys.stderr = (stream or Path(os.devnull).open("w") for stream in (sys.stdout, sys.stderr))  # pyright: ignore[reportUnnecessaryComparison]  # noqa: SIM115
+    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (_as_found("stdout"), _as_found("stderr")))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

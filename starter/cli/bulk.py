@@ -1,6 +1,6 @@
 """Commands for many lines at once."""
 
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -9,6 +9,9 @@ from starter.cli.orders import moment_option
 from starter.cli.running import perform
 from twinline.bulk import BulkBlock, BulkExtend, BulkImport, BulkKind, Standing
 from twinline.messages import BlockOwner
+
+if TYPE_CHECKING:
+    from starter.cli.bulk_run import Begin, Wanted
 
 RunId = Annotated[str, typer.Option("--run", metavar="ID", help="Your own id of the run; the same run twice is one.")]
 WhichRun = Annotated[str, typer.Argument(metavar="RUN", help="Your own id of the run.")]
@@ -236,7 +239,7 @@ def watched(run: str, caller: str) -> str:
     )
 
 
-def _begin(wanted: Any, begin: Any) -> None:
+def _begin(wanted: "Wanted", begin: "Begin") -> None:
     from starter.cli.bulk_run import begin_run
 
     perform(begin_run(wanted, begin), as_json=begin.as_json, stopped=watched(wanted.run, wanted.caller))

@@ -21,13 +21,13 @@ def erase(
     ],
     *,
     gone: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--host-is-gone",
             metavar="HOST",
             help="Do not wait for this host: you answer for it that its disk is destroyed or wiped. May be repeated.",
         ),
-    ] = [],  # noqa: B006 - typer copies it
+    ] = None,
     yes: options.Yes = False,
     caller: options.Caller = "cli",
     timeout: options.Timeout = None,
@@ -46,5 +46,5 @@ def erase(
     from starter.cli.erased import erase
     from starter.cli.placing import Waiting
 
-    work = erase(who, Waiting(timeout, no_wait), gone=gone, caller=caller, as_json=as_json)
+    work = erase(who, Waiting(timeout, no_wait), gone=gone or (), caller=caller, as_json=as_json)
     perform(work, as_json=as_json, stopped=STOPPED)

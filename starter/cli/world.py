@@ -25,9 +25,9 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     broken: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--break", metavar="NAME", help="Break this, so that the demo has to notice; may be repeated."),
-    ] = [],  # noqa: B006 - typer copies it
+    ] = None,
     output: Annotated[Path, typer.Option(help="Where the customer's mail is saved.")] = DEFAULT_OUTPUT,
     timescale: Timescale = 0.25,
 ) -> None:
@@ -37,13 +37,14 @@ def demo(
     """
     from starter.demo import BREAKS
 
-    for name in broken:
+    breaks = broken or []
+    for name in breaks:
         if name in BREAKS:
             continue
         names = "\n".join(f"  {thing.name:<17} {thing.meaning}" for thing in BREAKS.values())
         typer.echo(f'there is nothing called "{name}" to break; choose one of\n{names}', err=True)
         raise typer.Exit(Exit.USAGE)
-    perform(_demo(broken, output, timescale), as_json=False)
+    perform(_demo(breaks, output, timescale), as_json=False)
 
 
 async def _demo(broken: Sequence[str], output: Path, timescale: float) -> int:

@@ -19,7 +19,7 @@ from twinline.tokens import (
     use_is_due,
 )
 
-MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds
+MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis wants naive bounds
 SPANS = st.timedeltas(timedelta(0), timedelta(days=400))
 
 

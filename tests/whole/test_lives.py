@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.support.lives import Story, Surroundings, chosen_lives, chosen_seed, go_through, life_folder
+from tests.whole.at_rest import check_secrets, rest
 from tests.whole.box import Answer, Box
 from tests.whole.clock import ServerHangs
 from tests.whole.house import House, Lapse, run_house
@@ -387,7 +388,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(orders=few, host=hosts)
     def all_but_one_host_is_repaired(self, orders: Orders, host: int) -> None:
-        self.step(f"one dead: {host}", orders, lambda: self.world.rest(dead=self.box(host).name))
+        self.step(f"one dead: {host}", orders, lambda: rest(self.world, dead=self.box(host).name))
 
     @invariant()
     def no_secret_is_logged(self) -> None:
@@ -401,8 +402,8 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             if self.lawful:
-                self.step("end", (), self.world.rest)
-                self.keep_law(self.world.check_secrets())
+                self.step("end", (), lambda: rest(self.world))
+                self.keep_law(check_secrets(self.world))
         finally:
             self.around.counts.update(self.world.counts)
             self.around.run(self.end())

@@ -165,7 +165,7 @@ async def in_order(house: House, first: Order, second: Order, box: Box) -> None:
 
 @pytest.mark.parametrize(("sleeper", "block_first"), [("mc-eu1", True), ("os-eu1", True), ("mc-eu1", False)])
 @on_one_clock
-async def test_block_against_renewal(house: House, sleeper: str, block_first: bool) -> None:  # noqa: FBT001
+async def test_block_against_renewal(house: House, *, sleeper: str, block_first: bool) -> None:
     opened = await done(house, a_trial())
     name = opened.username
     block: Order = BlockOrder(case="AB-1", line=name, reason="shared")
@@ -185,8 +185,9 @@ async def test_block_against_renewal(house: House, sleeper: str, block_first: bo
 @on_one_clock
 async def test_an_end_against_a_renewal_of_the_same_millisecond(
     house: House,
+    *,
     offset: timedelta,
-    end_first: bool,  # noqa: FBT001
+    end_first: bool,
 ) -> None:
     opened = await done(house, a_trial())
     name, ends_at = opened.username, opened.ends_at
@@ -227,8 +228,9 @@ async def test_an_end_against_a_renewal_of_the_same_millisecond(
 @on_one_clock
 async def test_a_cancellation_against_the_end_of_the_same_millisecond(
     house: House,
+    *,
     offset: timedelta,
-    end_first: bool,  # noqa: FBT001
+    end_first: bool,
 ) -> None:
     order = a_trial()
     opened = await done(house, order)
@@ -281,7 +283,7 @@ async def test_a_cancellation_against_the_end_of_the_same_millisecond(
 
 @pytest.mark.parametrize("block_first", [True, False])
 @on_one_clock
-async def test_move_against_block(house: House, block_first: bool) -> None:  # noqa: FBT001
+async def test_move_against_block(house: House, *, block_first: bool) -> None:
     name = (await done(house, a_trial())).username
     block: Order = BlockOrder(case="AB-1", line=name, reason="shared")
     move: Order = MoveOrder(order=ref(), line=name, pair="us1", overlap_hours=1)
