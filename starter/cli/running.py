@@ -32,9 +32,10 @@ def confirm(question: str, *, yes: bool, as_json: bool = False) -> None:
         )
         show_refusal(refused, as_json=as_json)
         raise typer.Exit(Exit.USAGE)
-    # Not typer.confirm: it also writes to standard output, which is for results.
-    err().print(Text(f"{question} [y/N] "), end="", soft_wrap=True)
     try:
+        # Not typer.confirm: it also writes to standard output, which is for results.
+        err().print(Text(f"{question} [y/N] "), end="", soft_wrap=True)
+        # Whoever reads the question may press Ctrl-C before we wait for the answer.
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
         say(f"\n{NOT_DONE}")
