@@ -6,13 +6,15 @@ It needs no worker, SSH or database; a storefront can import it: docs/storefront
 import asyncio
 import contextlib
 import os
+import re
 import time
 import uuid
-from collections.abc import Sequence
-from datetime import UTC, timedelta
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, Self
 
+from pydantic import AwareDatetime
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
@@ -37,12 +39,22 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from starter.order_ids import OrderId, unknown_order
 from starter.ordering import Ordering
 from twinline.bulk import BulkStart, bulk_workflow_id
 from twinline.connect import connect_temporal
-from twinline.errors import ORDER_ERRORS, Misconfigured, OrderConflict, TwinlineError, Unavailable, UnknownOrder
+from twinline.errors import (
+    ORDER_ERRORS,
+    InvalidOrder,
+    Misconfigured,
+    OrderConflict,
+    TwinlineError,
+    Unavailable,
+    UnknownOrder,
+)
 from twinline.keys import KeyRing
 from twinline.messages import (
+    CALLER_FORM,
     GRACE,
     ORDERS_QUEUE,
     AbandonHalf,
@@ -91,6 +103,9 @@ _WORKFLOWS = {
     OrderKind.IMPORT: NameOf.IMPORT,
 }
 
+LOOK_PATIENCE = timedelta(seconds=5)
+"""How long to wait for an outcome that is there already."""
+
 Standing = Literal["unknown", "running", "refused", "done"]
 _Handle = WorkflowHandle[object, OrderStatus]
 
@@ -101,6 +116,19 @@ class PendingStep(Message):
     step: str
     attempts: int
     last_error: str | None
+
+
+class FoundOrder(Message):
+    """An order as Temporal has it, worker or not."""
+
+    order: str
+    """The caller's own id, or the case of a block."""
+    kind: OrderKind
+    id: str
+    """Tells it from all other orders of its caller."""
+    workflow_id: str
+    standing: Standing
+    placed_at: AwareDatetime | None = None
 
 
 class Twinline(Ordering):
@@ -173,13 +201,64 @@ class Twinline(Ordering):
             found = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=DESCRIBE_TIMEOUT)
         except RPCError:
             return "unknown"
-        match found.status:
-            case WorkflowExecutionStatus.RUNNING:
-                return "running"
-            case WorkflowExecutionStatus.FAILED:
-                return "refused"
-            case _:
-                return "done"
+        return _standing(found.status)
+
+    async def find(
+        self, name: OrderId, *, caller: str, may_be: Callable[[OrderId], bool] = lambda _: True
+    ) -> tuple[FoundOrder, ...]:
+        """All orders in Temporal that this name may mean, those that run first; no answer counts as none."""
+        names = [full for full in name.candidates() if may_be(full)]
+        standings = await asyncio.gather(*(self.standing(full.workflow_id(caller)) for full in names))
+        found = [_found(full, caller, standing) for full, standing in zip(names, standings, strict=True)]
+        known: tuple[Standing, ...] = ("running", "done", "refused")
+        return tuple(each for standing in known for each in found if each.standing == standing)
+
+    async def order(
+        self, order: str, *, kind: OrderKind | None = None, line: str | None = None, caller: str = "cli"
+    ) -> OrderStatus:
+        """How far an order is that Temporal still knows, by the caller's own id or by its `id`; nothing is ordered.
+
+        A case of blocks needs its `line`. Raises what refused the order, UnknownOrder, InvalidOrder (more than one
+        order has that id: say which kind) and Unavailable.
+        """
+        found = await self.find(OrderId.named(order, kind=kind, line=line), caller=caller)
+        if not found and not await self.answers():
+            raise Unavailable("Temporal does not answer", hint="Check TEMPORAL_ADDRESS and that the server runs.")
+        # The id of a refused order is free for another one.
+        valid = [each for each in found if each.standing != "refused"] or list(found[:1])
+        if not valid:
+            raise unknown_order()
+        if len(valid) > 1:
+            kinds = ", ".join(each.kind for each in valid)
+            raise InvalidOrder("this caller has more than one order of that id", hint=f"Say which kind: {kinds}.")
+        if valid[0].standing == "running":
+            status = await self.progress(valid[0].workflow_id)
+        else:
+            status = await self.outcome(valid[0].workflow_id, patience=LOOK_PATIENCE)
+        return status or OrderStatus(fingerprint="", done=False)
+
+    async def orders(
+        self, *, caller: str = "cli", kind: OrderKind | None = None, going_on: bool | None = None, limit: int = 100
+    ) -> tuple[FoundOrder, ...]:
+        """A caller's orders that Temporal still knows, the newest first; one of a moment ago may not be listed yet.
+
+        Those that it has forgotten stand in the ledger, which `GET /v1/orders` lists. Raises InvalidOrder (there can
+        be no such caller), Unavailable.
+        """
+        if not re.fullmatch(CALLER_FORM, caller):
+            raise InvalidOrder("no caller can have that name", hint="Give the one that the orders were placed for.")
+        begins = " OR ".join(f"WorkflowId STARTS_WITH '{each}/{caller}/'" for each in OrderKind if kind in (None, each))
+        query = f"({begins})"
+        if going_on is not None:
+            query += f" AND ExecutionStatus {'=' if going_on else '!='} 'Running'"
+        try:
+            listed = [each async for each in self._client.list_workflows(query, limit=limit)]
+        except RPCError as error:
+            raise _unavailable(error) from None
+        return tuple(
+            _found(OrderId.of_workflow(each.id), caller, _standing(each.status), placed_at=each.start_time)
+            for each in listed
+        )
 
     async def cancel(
         self,
@@ -427,6 +506,29 @@ class Twinline(Ordering):
             raise _refusal(error) from None
         except RPCError as error:
             raise _unavailable(error) from None
+
+
+def _standing(status: WorkflowExecutionStatus | None) -> Standing:
+    match status:
+        case WorkflowExecutionStatus.RUNNING:
+            return "running"
+        case WorkflowExecutionStatus.FAILED:
+            return "refused"
+        case _:
+            return "done"
+
+
+def _found(name: OrderId, caller: str, standing: Standing, *, placed_at: datetime | None = None) -> FoundOrder:
+    if name.kind is None:
+        raise ValueError("an order without a kind")
+    return FoundOrder(
+        order=name.own,
+        kind=name.kind,
+        id=name.text,
+        workflow_id=name.workflow_id(caller),
+        standing=standing,
+        placed_at=placed_at,
+    )
 
 
 def _reuse_policy(kind: OrderKind) -> WorkflowIDReusePolicy:

@@ -10,6 +10,7 @@ from typing import Final
 
 from pydantic import Field
 
+from starter import order_lookup
 from starter.access import (
     SCOPES,
     is_untold,
@@ -21,8 +22,7 @@ from starter.access import (
     unknown_line,
 )
 from starter.checks import check_address
-from starter.client import Standing, Twinline
-from starter.from_ledger import receipt_from_ledger
+from starter.client import FoundOrder, Twinline
 from starter.limits import FAILURES_A_MINUTE, Allowance, Buckets
 from starter.order_ids import OrderId, unknown_order
 from starter.trial_door import ACCEPTED, TrialDoor, TrialRules
@@ -46,7 +46,6 @@ from twinline.ledger.queries import (
     is_opened_by,
     line_view,
     list_lines,
-    order_view,
     reveal_password,
 )
 from twinline.ledger.schema import is_current
@@ -54,9 +53,6 @@ from twinline.ledger.tokens import TokenView
 from twinline.ledger.trial_door import refuse_taken_id, was_asked_for
 from twinline.messages import CancelOrder, Message, Order, OrderKind, Receipt, Refusal, TrialOrder, order_kind
 from twinline.tokens import Scope, allows, parse_token, use_is_due
-
-REFUSAL_PATIENCE: Final = timedelta(seconds=5)
-"""How long to wait for the reason of an order that Temporal calls failed; it is there already."""
 
 # Not all that a database is asked for can be in one: PostgreSQL takes no NUL.
 _NAME: Final = re.compile(r"[A-Za-z0-9]{1,20}", re.ASCII)
@@ -72,6 +68,8 @@ class OrderAnswer(Message):
     done: bool
     receipt: Receipt | None = None
     refused: Refusal | None = None
+    repaired: tuple[str, ...] = ()
+    """Hosts that the order ended without, and that were brought in step since."""
     note: str | None = None
     """All there is to be told of a trial to a caller who may not know what becomes of it."""
 
@@ -216,11 +214,15 @@ class Desk:
         if is_untold(who) and allows(who.scopes, Scope.TRIALS_CREATE) and name.may_be_trial:
             require(who, Scope.LINES_READ)
         view = await self._view(name, who)
-        found = await self._running(name, who) if view is None else OrderId(kind=view.kind, ref=view.ref)
-        if found is None or found.kind is None:
-            raise unknown_order()
-        require(who, SCOPES[found.kind])
-        order = CancelOrder(caller=who.caller, order=found.own, of=found.kind, reason=reason, actor=who.caller)
+        if view is None:
+            found = await self._untaken(name, who)
+            if found is None or found.standing != "running":
+                raise unknown_order()
+            own_id, kind = found.order, found.kind
+        else:
+            own_id, kind = OrderId(kind=view.kind, ref=view.ref).own, view.kind
+        require(who, SCOPES[kind])
+        order = CancelOrder(caller=who.caller, order=own_id, of=kind, reason=reason, actor=who.caller)
         status = await self._twinline.place(order, patience=patience)
         known = view is not None and view.cancelled_at is not None
         return Placed(_answer(OrderId.of(order), done=status.done, receipt=status.receipt), known=known)
@@ -237,29 +239,26 @@ class Desk:
         require_look(who, full)
         if view.kind is OrderKind.TRIAL and is_untold(who):
             return _untold_answer(full)
-        receipt, done = view.receipt, view.receipt is not None
-        if receipt is None:
-            live = await self._twinline.progress(view.workflow_id)
-            receipt = None if live is None else live.receipt
-            done = live is not None and live.done
-        if receipt is None:
-            receipt = await receipt_from_ledger(self._ledger, view)
-        return _answer(full, done=done, receipt=receipt)
+        told = await order_lookup.tell(self._ledger, self._twinline, view)
+        repaired = await order_lookup.repaired_since(self._ledger, told.receipt)
+        answer = _answer(full, done=told.done, receipt=told.receipt)
+        return answer.model_copy(update={"repaired": tuple(half.host for half in repaired)})
 
     async def _view(self, name: OrderId, who: TokenView) -> OrderView | None:
         """The order, if the ledger has taken it; raises UnknownOrder for one about somebody else's line."""
-        async with self._ledger.read() as tx:
-            try:
-                view = await order_view(tx, name.ref, caller=who.caller, kind=name.kind)
-            except UnknownOrder:
-                return None
-            except InvalidOrder:
-                raise InvalidOrder(
-                    "this caller has more than one order of that id",
-                    hint="Ask for the `id` that the order's answer had, such as block~C-7~….",
-                ) from None
-            if who.reseller and not await is_opened_by(tx, view.recorded.line_id, who.caller):
-                raise unknown_order()
+        try:
+            view = await order_lookup.taken(self._ledger, name, caller=who.caller)
+        except UnknownOrder:
+            return None
+        except InvalidOrder:
+            raise InvalidOrder(
+                "this caller has more than one order of that id",
+                hint="Ask for the `id` that the order's answer had, such as block~C-7~….",
+            ) from None
+        if who.reseller:
+            async with self._ledger.read() as tx:
+                if not await is_opened_by(tx, view.recorded.line_id, who.caller):
+                    raise unknown_order()
         return view
 
     async def line(self, username: str, who: TokenView) -> LineAnswer:
@@ -316,32 +315,27 @@ class Desk:
                     asked = OrderId(kind=OrderKind.TRIAL, ref=name.ref)
                     require_look(who, asked)
                     return _untold_answer(asked)
-        for full, standing in await self._standing(name, who):
-            if standing == "unknown" or (standing == "done" and full.kind is not OrderKind.CANCEL):
-                continue
-            require_look(who, full)
-            if full.kind is OrderKind.TRIAL and is_untold(who):
-                return _untold_answer(full)
-            # A cancellation that is done, and that the ledger does not know, has kept the order from being taken.
-            answer = _answer(full, done=standing != "running", receipt=None)
-            if standing != "refused":
-                return answer
-            try:
-                await self._twinline.outcome(full.workflow_id(who.caller), patience=REFUSAL_PATIENCE)
-            except TwinlineError as error:
-                refused = Refusal(type=error.type, message=error.message, hint=error.hint, retryable=error.retryable)
-                return answer.model_copy(update={"refused": refused})
-        raise unknown_order()
+        found = await self._untaken(name, who)
+        if found is None:
+            raise unknown_order()
+        full = OrderId.parse(found.id)
+        require_look(who, full)
+        if full.kind is OrderKind.TRIAL and is_untold(who):
+            return _untold_answer(full)
+        answer = _answer(full, done=found.standing != "running", receipt=None)
+        error = await order_lookup.refusal(self._twinline, found)
+        if error is None:
+            return answer
+        refused = Refusal(type=error.type, message=error.message, hint=error.hint, retryable=error.retryable)
+        return answer.model_copy(update={"refused": refused})
 
-    async def _running(self, name: OrderId, who: TokenView) -> OrderId | None:
-        """The order, if it runs and nobody has taken it; no answer counts as no."""
-        return next((full for full, standing in await self._standing(name, who) if standing == "running"), None)
+    async def _untaken(self, name: OrderId, who: TokenView) -> FoundOrder | None:
+        """The order that nobody has taken, among those that this caller may know of."""
 
-    async def _standing(self, name: OrderId, who: TokenView) -> list[tuple[OrderId, Standing]]:
-        """How the orders stand in Temporal that this may be, and that this caller may know of."""
-        names = [full for full in name.candidates() if not who.reseller or may_be_about_no_line(full)]
-        found = await asyncio.gather(*(self._twinline.standing(full.workflow_id(who.caller)) for full in names))
-        return list(zip(names, found, strict=True))
+        def may_be(full: OrderId) -> bool:
+            return not who.reseller or may_be_about_no_line(full)
+
+        return await order_lookup.untaken(self._twinline, name, caller=who.caller, may_be=may_be)
 
 
 def _answer(name: OrderId, *, done: bool, receipt: Receipt | None) -> OrderAnswer:

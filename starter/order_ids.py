@@ -5,10 +5,22 @@ from dataclasses import dataclass
 from typing import Final
 
 from twinline.errors import UnknownOrder
-from twinline.messages import Order, OrderKind, order_kind, order_ref
+from twinline.messages import Order, OrderKind, case_ref, order_kind, order_ref
+
+TAKEN_BACK: Final = (
+    OrderKind.TRIAL,
+    OrderKind.PURCHASE,
+    OrderKind.RENEWAL,
+    OrderKind.EXTENSION,
+    OrderKind.IMPORT,
+    OrderKind.MOVE,
+)
+"""The kinds of orders that may be cancelled."""
+_OF_A_CASE: Final = (OrderKind.BLOCK, OrderKind.UNBLOCK)
 
 # Not all that a database is asked for can be in one: PostgreSQL takes no NUL.
 _ID: Final = re.compile(r"[A-Za-z0-9._:~-]{1,200}", re.ASCII)
+_REF: Final = re.compile(r"[A-Za-z0-9._:/-]{1,200}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +44,24 @@ class OrderId:
         if tilde and first in set(OrderKind):
             return cls(kind=OrderKind(first), ref=rest.replace("~", "/"))
         return cls(kind=None, ref=text)
+
+    @classmethod
+    def of_workflow(cls, workflow_id: str) -> "OrderId":
+        """The id of the order that this workflow carries out."""
+        kind, _, ref = workflow_id.split("/", 2)
+        return cls(kind=OrderKind(kind), ref=ref)
+
+    @classmethod
+    def named(cls, text: str, *, kind: OrderKind | None = None, line: str | None = None) -> "OrderId":
+        """The order that a person means: a block is told from others of its case by its line.
+
+        Whatever can be no id is the id of no order.
+        """
+        if kind is None and line is None and "~" in text and _ID.fullmatch(text):
+            return cls.parse(text)
+        if line is None or kind not in (None, *_OF_A_CASE):
+            return cls(kind=kind, ref=text)
+        return cls(kind=kind, ref=case_ref(text, line=line))
 
     @property
     def text(self) -> str:
@@ -58,8 +88,15 @@ class OrderId:
 
     def candidates(self) -> tuple["OrderId", ...]:
         """What it may be, each with its kind."""
+        if not _REF.fullmatch(self.ref):
+            return ()
+        case, slash, _ = self.ref.partition("/")
+        if self.kind is OrderKind.CANCEL and not slash:
+            return tuple(OrderId(kind=self.kind, ref=f"{case}/{of}") for of in TAKEN_BACK)
         if self.kind is not None:
             return (self,)
+        if slash:
+            return tuple(OrderId(kind=kind, ref=self.ref) for kind in _OF_A_CASE)
         # A cancellation is never meant by the bare id: that is the id of what it takes back.
         return tuple(OrderId(kind=kind, ref=self.ref) for kind in OrderKind if kind is not OrderKind.CANCEL)
 

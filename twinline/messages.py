@@ -27,7 +27,8 @@ def host_queue(host: str) -> str:
     return f"host.{host}"
 
 
-CallerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
+CALLER_FORM = r"[a-z0-9][a-z0-9._-]{0,31}"
+CallerName = Annotated[str, StringConstraints(pattern=f"^{CALLER_FORM}$")]
 # No "@" and nothing else that could carry a person's address into a workflow id, which is never encrypted.
 OrderId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
 RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
@@ -253,10 +254,15 @@ def order_ref(order: AnyOrder) -> str:
     The line stands in it as a digest, because everybody who sees the Temporal UI can read workflow ids.
     """
     if isinstance(order, BlockOrder | UnblockOrder):
-        return f"{order.case}/{_opaque(order.line)}"
+        return case_ref(order.case, line=order.line)
     if isinstance(order, CancelOrder):
         return f"{order.order}/{order.of}"
     return order.order
+
+
+def case_ref(case: str, *, line: str) -> str:
+    """What `order_ref` is of the block, and of the unblock, of that case and line."""
+    return f"{case}/{_opaque(line)}"
 
 
 def order_workflow_id(order: AnyOrder) -> str:

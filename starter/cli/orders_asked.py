@@ -143,7 +143,7 @@ async def _find(ledger: Ledger, chosen: Chosen) -> _Found:
     async with ledger.read() as tx:
         if chosen.name is not None:
             name = chosen.name
-            view = await order_view(tx, name.full_ref, caller=name.caller, kind=name.kind)
+            view = await order_view(tx, name.id.ref, caller=name.caller, kind=name.id.kind)
             return _Found(workflow_ids=[] if view.receipt is not None else [view.workflow_id], alone={})
         if chosen.line is not None:
             line = await line_view(tx, chosen.line)

@@ -1,17 +1,15 @@
 """Cancels an order, be it running or long finished."""
 
 from pydantic import ValidationError
-from temporalio.client import Client
 
+from starter import order_lookup
 from starter.cli.context import CONNECT_PATIENCE, Context
 from starter.cli.invalid import lasting_option
-from starter.cli.orders_shown import OrderName, running_in_temporal
+from starter.cli.orders_shown import OrderName
 from starter.cli.placing import Waiting, show_status
 from starter.cli.render import Exit, say, show_json
 from starter.cli.watching import watched
 from starter.client import Twinline
-from twinline.errors import UnknownOrder
-from twinline.ledger.queries import order_view
 from twinline.messages import CancelOrder, Message, OrderKind, OrderStatus, order_workflow_id
 
 
@@ -30,8 +28,10 @@ async def cancel(name: OrderName, waiting: Waiting, *, reason: str, actor: str, 
     context = Context.load()
     patience = waiting.patience(context.settings.grace)
     client = await context.temporal(patience=CONNECT_PATIENCE)
-    order = _order(name, await _kind_of(context, client, name), reason=reason, actor=actor)
     twinline = Twinline(client)
+    async with context.ledger() as ledger:
+        kind = await order_lookup.kind_of(ledger, twinline, name.id, caller=name.caller)
+    order = _order(name, kind, reason=reason, actor=actor)
     placed = twinline.place(order, patience=patience)
     status = await watched(
         twinline, order_workflow_id(order), placed, sentence="waiting until its hosts have followed", quiet=as_json
@@ -39,23 +39,9 @@ async def cancel(name: OrderName, waiting: Waiting, *, reason: str, actor: str, 
     return _show(order, status, as_json=as_json)
 
 
-async def _kind_of(context: Context, client: Client, name: OrderName) -> OrderKind:
-    """What the order asks for; one that was not taken yet is known to Temporal only. Raises UnknownOrder."""
-    try:
-        async with context.ledger() as ledger, ledger.read() as tx:
-            return (await order_view(tx, name.ref, caller=name.caller, kind=name.kind)).kind
-    except UnknownOrder:
-        if name.kind is not None:
-            return name.kind
-        running = await running_in_temporal(Twinline(client), name)
-        if not running:
-            raise
-        return OrderKind(running[0].partition("/")[0])
-
-
 def _order(name: OrderName, kind: OrderKind, *, reason: str, actor: str) -> CancelOrder:
     try:
-        return CancelOrder(caller=name.caller, order=name.ref, of=kind, reason=reason, actor=actor)
+        return CancelOrder(caller=name.caller, order=name.id.own, of=kind, reason=reason, actor=actor)
     except ValidationError as error:
         raise lasting_option(error) from None
 

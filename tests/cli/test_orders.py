@@ -149,6 +149,21 @@ async def test_what_cannot_be_is_refused_with_a_sentence_and_leaves_nothing(
     assert (await cli("order", "list", "--json")).json == orders
 
 
+async def test_a_refused_order_tells_why_and_an_order_is_known_by_the_id_of_the_api_too(cli: Cli, line: str) -> None:
+    for words in (("order", "show", "X-30"), ("order", "watch", "X-30")):
+        await cli("trial", "emil@example.com", "--region", "mars", "--order", "X-30")
+        said = await cli(*words, "--json")
+        assert (said.code, said.json["type"]) == (3, "UnknownRegion")
+    # Its id is free, and nothing of it can be taken back.
+    for words in (("order", "show", "X-31"), ("order", "cancel", "X-30", "--reason", "x", "--yes")):
+        assert (await cli(*words, "--json")).json["type"] == "UnknownOrder"
+    blocked = await cli("block", line, "--case", "X-32", "--reason", "a test", "--json")
+    assert (await cli("unblock", line, "--case", "X-32")).code == 0
+    by_line = await cli("order", "show", "X-32", "--kind", "block", "--line", line, "--json")
+    by_id = await cli("order", "show", blocked.json["workflow_id"].replace("/cli/", "~").replace("/", "~"), "--json")
+    assert by_id.json == by_line.json == blocked.json
+
+
 async def test_in_words_an_error_is_a_sentence_and_a_hint_on_standard_error(cli: Cli) -> None:
     said = await cli("renew", "nobody99", "--days", "30", "--order", "X-20")
     assert (said.code, said.out) == (3, "")

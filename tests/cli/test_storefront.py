@@ -13,7 +13,7 @@ from starter.ordering import Ordering
 from tests.cli.conftest import Cli
 from tests.support.sshd import die_with_parent
 from tests.support.terminal import environment
-from twinline.errors import InvalidOrder, Misconfigured, OrderConflict
+from twinline.errors import InvalidOrder, Misconfigured, OrderConflict, UnknownOrder, UnknownRegion
 from twinline.messages import ORDER_TYPES, OrderKind
 from twinline.sandbox.world import World
 
@@ -79,6 +79,46 @@ async def test_every_order_has_a_method_of_its_own_and_its_errors_are_named(cli:
         await twinline.renew("R-none", line=line, days=0, caller="shop")
     with pytest.raises(InvalidOrder, match="a purchase needs either email with region"):
         await twinline.purchase("P-none", days=3, caller="shop")
+
+
+async def test_orders_are_found_again_by_their_caller(cli: Cli, world: World, line: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in world.env.items():
+            patch.setenv(name, value)
+        twinline = await Twinline.connect()
+    renewed = await twinline.renew("R-found", line=line, days=1, caller="finder")
+    blocked = await twinline.block("C-found", line=line, reason="Shared", caller="finder")
+    lifted = await twinline.unblock("C-found", line=line, caller="finder")
+    with pytest.raises(UnknownRegion):
+        await twinline.trial("T-found", email="found@example.com", region="mars", caller="finder")
+
+    assert await twinline.order("R-found", caller="finder") == renewed
+    for kind, status in ((OrderKind.BLOCK, blocked), (OrderKind.UNBLOCK, lifted)):
+        assert await twinline.order("C-found", kind=kind, line=line, caller="finder") == status
+    with pytest.raises(InvalidOrder) as ambiguous:
+        await twinline.order("C-found", line=line, caller="finder")
+    assert ambiguous.value.hint == "Say which kind: block, unblock."
+    with pytest.raises(UnknownRegion):
+        await twinline.order("T-found", caller="finder")
+    for other in ("R-found", "R-none", "x' OR '1'='1"):
+        with pytest.raises(UnknownOrder):
+            await twinline.order(other, caller="finder" if other != "R-found" else "somebody")
+
+    # Temporal's list is a moment behind.
+    while len(found := await twinline.orders(caller="finder", going_on=False)) < 4:
+        pass
+    assert [(each.order, each.standing) for each in found] == [
+        *(("T-found", "refused"), ("C-found", "done")),
+        *(("C-found", "done"), ("R-found", "done")),
+    ]
+    assert [each.workflow_id for each in await twinline.orders(caller="finder", kind=OrderKind.RENEWAL)] == [
+        "renewal/finder/R-found"
+    ]
+    assert await twinline.order(found[1].id, caller="finder") == lifted
+    assert await twinline.orders(caller="finder", going_on=True) == ()
+    assert [each.order for each in await twinline.orders(caller="finder", limit=1)] == ["T-found"]
+    with pytest.raises(InvalidOrder):
+        await twinline.orders(caller="x' OR WorkflowId STARTS_WITH '")
 
 
 async def storefront(world: World, *words: str) -> tuple[int | None, str, str]:
