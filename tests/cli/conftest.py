@@ -4,8 +4,9 @@ import asyncio
 import json
 import os
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from twinline.sandbox.sites import PairPlan
 from twinline.sandbox.world import World
 
 GRACE = 1.5
+WORKER_LOG = "worker.log"
 SCRIPT = "from starter.cli import main; main()"
 
 
@@ -57,6 +59,18 @@ class Cli:
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Said(result.exit_code, result.stdout, result.stderr)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed shows what the worker of its world said last."""
+    report = yield
+    cli = item.funcargs.get("cli")
+    if report.failed and isinstance(cli, Cli) and "TWINLINE_INVENTORY" in cli.env:
+        log = Path(cli.env["TWINLINE_INVENTORY"]).parent / WORKER_LOG
+        said = log.read_text().splitlines() if log.exists() else []
+        report.sections.append((f"{WORKER_LOG} at {time.strftime('%X')}", "\n".join(said[-40:])))
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +127,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 @pytest_asyncio.fixture(scope="session")
 async def worker(world: World) -> AsyncIterator[WorkerProcess]:
     """The worker of the world."""
-    running = WorkerProcess(world.env, world.folder / "worker.log")
+    running = WorkerProcess(world.env, world.folder / WORKER_LOG)
     await running.start()
     yield running
     assert await running.stop() == 0

@@ -41,6 +41,7 @@ async def test_the_example_sells_a_line_once_and_shows_the_receipt(cli: Cli, wor
     code, out, err = await storefront(world, *words)
     assert (code, err) == (0, "")
     shown = await cli("order", "show", "P-shop", "--caller", "shop", "--json")
+    assert shown.code == 0, f"{out}{shown.out}{shown.err}"
     assert out.startswith(f"Thank you! Your line {shown.json['username']} is paid until ")
     assert "mc-eu1       ready\n  os-eu1       ready\n  mail         accepted\n" in out
     assert await storefront(world, *words) == (0, out, "")
