@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from tests.ledger.support import take
-from tests.support.ports import free_port
 from twinline.inventory import load_inventory
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger, migrate
 from twinline.ledger.setup import sync_inventory
 from twinline.messages import BlockOrder, TrialOrder
+from twinline.sandbox.processes import free_port
 
 HOSTILE_REASON: Final = "\x9b31m\u202eshared\u200f by \ud7ff[red]"
 """A reason that the rules allow, with what a terminal would obey or turn around."""

@@ -11,9 +11,9 @@ import pytest_asyncio
 
 from starter.cli import doctor, orders_shown
 from tests.cli.conftest import SCRIPT, Cli, Said, start_script
-from tests.support.ports import free_port
 from twinline.hosts.daemon import CANARY
 from twinline.hosts.ssh import helper_source
+from twinline.sandbox.processes import free_port
 from twinline.sandbox.stand_in import StandIn
 from twinline.sandbox.world import World
 

@@ -9,7 +9,7 @@ from typing import Any
 from tests.api.conftest import Api
 from tests.cli.conftest import SCRIPT, Cli, start_script
 from tests.cli.test_watched import read
-from tests.support.ports import free_port
+from twinline.sandbox.processes import free_port
 from twinline.sandbox.world import World
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from typing import Protocol as Shape
 
-from tests.support.ports import free_port
 from twinline.hosts.errors import named
 from twinline.hosts.factory import daemon_for, helper_for, writer_for
 from twinline.hosts.helper_program import StatusPages
@@ -22,6 +21,7 @@ from twinline.hosts.writer import HostWriter
 from twinline.inventory import Host
 from twinline.messages import Protocol
 from twinline.sandbox import multics, oscam
+from twinline.sandbox.processes import free_port
 from twinline.sandbox.receiver import Receiver
 from twinline.sandbox.runtime import Timescale
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import stat
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from tests.hosts.judge import KINDS
 from tests.support.root import require_root
 from tests.support.sshd import die_with_parent
 from twinline.hosts.ssh import HelperSetup
+from twinline.sandbox.processes import free_port
 
 MULTICS, OSCAM = KINDS
 # The first of January and the first of July 2026, at noon in London.
@@ -29,6 +29,7 @@ WINTER, SUMMER = 1767268800.0, 1782903600.0
 SERVE = """
 import socket, sys
 server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 server.bind(("127.0.0.1", int(sys.argv[-1])))
 server.listen()
@@ -98,15 +99,11 @@ async def shared() -> AsyncIterator[HelperProcess]:
 
 @pytest.fixture
 def place(shared: HelperProcess) -> Iterator[Place]:
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as made, socket.socket() as reserved:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
         folder = Path(made)
         folder.chmod(0o755)
         (folder / "oscam.user").write_bytes(b"# empty\n")
-        reserved.bind(("127.0.0.1", 0))
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        port = reserved.getsockname()[1]
-        reserved.close()
-        yield Place(folder, port, shared)
+        yield Place(folder, free_port(), shared)
 
 
 async def test_who_has_the_file_open_is_seen_and_whether_for_writing(place: Place) -> None:

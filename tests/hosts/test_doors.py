@@ -13,11 +13,11 @@ import pytest_asyncio
 from tests.hosts.between import wire_to
 from tests.hosts.helper_process import setup_for
 from tests.hosts.judge import KINDS
-from tests.support.ports import free_port
 from tests.support.sshd import Sshd
 from twinline.hosts import ssh
 from twinline.hosts.errors import HelperFailed, HostError, HostKeyMismatch, HostLoginRefused, HostUnreachable
 from twinline.hosts.ssh import BOOTSTRAP, HelperSetup, SshAccess, start_helper
+from twinline.sandbox.processes import free_port
 from twinline.sandbox.ssh_box import SshBox
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from tests.hosts.lab import FAST, STATUS_PASSWORD, MemoryLedger
-from tests.support.ports import free_port
 from tests.support.sshd import Sshd
 from twinline.hosts.errors import NotProven, ReloadFailed
 from twinline.hosts.factory import daemon_for, helper_for
 from twinline.hosts.ports import Half, Proven
 from twinline.hosts.writer import HostWriter
 from twinline.inventory import Host
+from twinline.sandbox.processes import free_port
 from twinline.sandbox.receiver import Receiver
 from twinline.sandbox.sites import Login, Site
 from twinline.sandbox.stand_in import StandIn

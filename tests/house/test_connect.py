@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ports import free_port
 from tests.support.temporal import DevServer
 from twinline.connect import connect_temporal
 from twinline.errors import Misconfigured, Unavailable
 from twinline.keys import KeyRing
+from twinline.sandbox.processes import free_port
 
 SECRET = "hunter2-never-shown"
 

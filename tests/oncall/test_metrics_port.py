@@ -8,9 +8,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.support.ports import free_port
 from twinline import metrics_port
 from twinline.metrics_port import MetricsPort, Readiness
+from twinline.sandbox.processes import free_port
 
 
 def ask(url: str) -> tuple[int, bytes]:

@@ -9,9 +9,10 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from tests.sandbox.world import FAST, MulticsHost, Process, control, free_port, some_time, stats, xml
+from tests.sandbox.world import FAST, MulticsHost, Process, control, some_time, stats, xml
 from twinline.sandbox.multics_clients import RELOGIN_SECONDS, Admission, Roster, judge_login
 from twinline.sandbox.multics_parser import EndDate, parse
+from twinline.sandbox.processes import free_port
 from twinline.sandbox.receiver import LoginRefused
 from twinline.sandbox.runtime import Timescale
 from twinline.sandbox.sessions import Refused, Session

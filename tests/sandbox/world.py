@@ -3,8 +3,6 @@
 import asyncio
 import base64
 import json
-import secrets
-import socket
 import sys
 import urllib.error
 import urllib.request
@@ -14,24 +12,12 @@ from pathlib import Path
 
 from twinline.sandbox import multics, oscam
 from twinline.sandbox.control import Stats
+from twinline.sandbox.processes import free_port
 from twinline.sandbox.receiver import Receiver
 from twinline.sandbox.runtime import Timescale
 
 FAST = 0.02
 WEB_PASSWORD = "secret"
-
-
-def free_port() -> int:
-    """A loopback port that is free, below the range from which outgoing connections take theirs."""
-    while True:
-        port = 10_000 + secrets.randbelow(20_000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def xml(text: str | bytes) -> ET.Element:

@@ -173,11 +173,9 @@ async def test_a_stopped_world_leaves_nothing_and_its_folder_can_be_taken_up_aga
 async def test_a_part_that_does_not_start_is_named_and_the_others_are_ended(tmp_path: Path) -> None:
     before = descendants(os.getpid())
     world = World(tmp_path / "world", timescale=FAST)
-    with socket.socket() as squatter:
-        squatter.bind(("127.0.0.1", world.site("mc-eu1").status_port))
-        squatter.listen()
-        with pytest.raises(WorldFailed) as failure:
-            await world.start()
+    taken = ("127.0.0.1", world.site("mc-eu1").status_port)
+    with socket.create_server(taken), pytest.raises(WorldFailed) as failure:
+        await world.start()
     assert "the multics stand-in mc-eu1 did not start: it ended with status 1" in failure.value.message
     assert "address already in use" in failure.value.message
     assert failure.value.hint == f"Its whole log is {world.daemon('mc-eu1').log}."

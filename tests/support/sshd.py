@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from tests.support.ports import free_port
+from twinline.sandbox.processes import free_port
 
 PR_SET_PDEATHSIG = 1
 

@@ -16,9 +16,9 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from tests.support.ports import free_port
 from twinline.codec import data_converter
 from twinline.keys import KeyRing
+from twinline.sandbox.processes import free_port
 
 FLAGS: Final[Mapping[str, str]] = {
     # Without it every start of a time-skipping workflow fails.

@@ -29,10 +29,10 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
-from tests.support.ports import free_port
 from tests.support.temporal import launched
 from twinline.codec import data_converter
 from twinline.keys import KeyRing
+from twinline.sandbox.processes import free_port
 
 LOOK_EVERY: Final = 0.02
 PATIENCE: Final = 3.0

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -24,8 +25,10 @@ _TAIL_BYTES: Final = 2_000
 # Below the range from which the kernel takes the ports of outgoing connections: a port stays ours while its
 # listener is away for a moment.
 _PORTS: Final = range(20_000, 32_000)
-# Whoever was given a port may not listen on it yet when the next one asks.
-_given: set[int] = set()
+# Whoever was given a port may listen on it much later, and other processes look for ports too. A socket that is bound
+# and does not listen keeps them away, and lets through whoever sets SO_REUSEADDR, as every server does.
+_reserved: deque[socket.socket] = deque()
+_MOST_RESERVED: Final = 512
 
 # Run in a program of its own: code between fork and exec may dead-lock beside our threads. The kernel sends the
 # signal when the *thread* that started the child ends, so children are started from a thread that lives as long
@@ -56,14 +59,20 @@ def inherited_environment() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A loopback port on which nobody listens now; never the same one twice in a process."""
+    """A loopback port for a server of ours; nobody else is given it while this process runs (the latest 512)."""
     for _ in _PORTS:
-        port = secrets.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
-                return port
+        probe = socket.socket()
+        try:
+            probe.bind(("127.0.0.1", port := secrets.choice(_PORTS)))
+        except OSError:
+            probe.close()
+            continue
+        # Only now: a port that somebody has reserved shall not be free for us.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _reserved.append(probe)
+        if len(_reserved) > _MOST_RESERVED:
+            _reserved.popleft().close()
+        return port
     raise WorldFailed("no loopback port is free", hint="End some of the programs that listen on this machine.")
 
 
