@@ -20,6 +20,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
+    WorkflowExecution,
     WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHandle,
@@ -76,7 +77,7 @@ from twinline.messages import (
     order_workflow_id,
 )
 from twinline.priorities import BULK, bulk_priority, priority_of
-from twinline.search_attributes import CALLER
+from twinline.search_attributes import ATTENTION_REASON, CALLER, LINE_ID
 from twinline.summaries import details_of, summary_of
 
 QUERY_TIMEOUT = timedelta(seconds=3)
@@ -195,6 +196,31 @@ class Twinline(Ordering):
         now = time.time()
         return any(now - each.last_access_time.ToDatetime(UTC).timestamp() <= POLLER_AGE for each in found.pollers)
 
+    async def waiting_for_a_person(self, *, limit: int = 1000) -> tuple[tuple[str, str], ...]:
+        """Running workflows that ask for a person, each with the code of why; raises Unavailable."""
+        query = f"{ATTENTION_REASON.name} IS NOT NULL AND ExecutionStatus = 'Running'"
+        return tuple(
+            (each.id, each.typed_search_attributes.get(ATTENTION_REASON) or "unknown")
+            for each in await self._listed(query, limit)
+        )
+
+    async def untaken_orders(self, *, before: datetime, limit: int = 1000) -> tuple[int, datetime | None]:
+        """How many orders, up to `limit`, were placed before then and are in no ledger yet, and since when.
+
+        Raises Unavailable.
+        """
+        types = ", ".join(f"'{name}'" for name in _WORKFLOWS.values())
+        # Every order that was taken has a line.
+        query = f"WorkflowType IN ({types}) AND ExecutionStatus = 'Running' AND {LINE_ID.name} IS NULL"
+        found = await self._listed(f"{query} AND StartTime <= '{before.astimezone(UTC).isoformat()}'", limit)
+        return len(found), min((each.start_time for each in found), default=None)
+
+    async def _listed(self, query: str, limit: int) -> Sequence[WorkflowExecution]:
+        try:
+            return [each async for each in self._client.list_workflows(query, limit=limit)]
+        except RPCError as error:
+            raise _unavailable(error) from None
+
     async def standing(self, workflow_id: str) -> Standing:
         """How a workflow stands as Temporal knows without a worker; no answer counts as unknown."""
         try:
@@ -251,13 +277,9 @@ class Twinline(Ordering):
         query = f"({begins})"
         if going_on is not None:
             query += f" AND ExecutionStatus {'=' if going_on else '!='} 'Running'"
-        try:
-            listed = [each async for each in self._client.list_workflows(query, limit=limit)]
-        except RPCError as error:
-            raise _unavailable(error) from None
         return tuple(
             _found(OrderId.of_workflow(each.id), caller, _standing(each.status), placed_at=each.start_time)
-            for each in listed
+            for each in await self._listed(query, limit)
         )
 
     async def cancel(

@@ -12,10 +12,10 @@ from temporalio.service import RPCError
 
 from activities.host_ledger import LedgerOfHosts
 from starter.cli.context import Context
-from starter.cli.explain import meaning
 from starter.cli.render import Exit, cells, out, plain_table, say, show_json, show_table
 from starter.cli.running import confirm
 from starter.cli.watching import shown_while
+from starter.explain import meaning
 from twinline.errors import Unavailable
 from twinline.hosts.drift import MEANINGS, Drift, Expected, LineDrift, Side, compare
 from twinline.hosts.errors import HostError

@@ -7,11 +7,11 @@ from datetime import timedelta
 from pydantic import ValidationError
 
 from starter.cli.context import CONNECT_PATIENCE, Context
-from starter.cli.explain import meaning
 from starter.cli.placing import Waiting
 from starter.cli.render import Exit, out, show_json
 from starter.cli.watching import shown_while
 from starter.client import Twinline
+from starter.explain import meaning
 from twinline.errors import InvalidOrder, UnknownHalf
 from twinline.ledger import Ledger
 from twinline.ledger.erasure import OfPerson, hosts_of, line_named, lines_of_person, refuse_unready

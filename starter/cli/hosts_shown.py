@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from rich.text import Text
 
 from starter.cli.context import Context
-from starter.cli.explain import meaning
 from starter.cli.receipts import DAEMONS
 from starter.cli.render import Exit, cells, moment, out, plain_table, say, show_json, show_table
+from starter.explain import meaning
 from twinline.inventory import load_inventory
 from twinline.ledger.host_views import HostView, host_views
 from twinline.messages import Message

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from starter.cli.context import Context
-from starter.cli.explain import meaning
 from starter.cli.receipts import PROVEN, halves_table
 from starter.cli.render import Exit, block_line, cells, moment, out, plain_table, say, show_json, show_table
+from starter.explain import meaning
 from twinline.errors import InvalidOrder
 from twinline.ledger.events import line_events
 from twinline.ledger.halves import HalfProgress

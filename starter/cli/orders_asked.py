@@ -9,10 +9,10 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from starter.attention import workflows_of
 from starter.cli.context import CONNECT_PATIENCE, Context
 from starter.cli.invalid import lasting_option
 from starter.cli.orders_shown import OrderName, show_order
-from starter.cli.orders_stuck import workflows_of
 from starter.cli.placing import WAITING, Waiting, show_status
 from starter.cli.receipts import PROVEN, needs_a_person
 from starter.cli.render import Exit, cells, plain_table, say, show_json, show_table

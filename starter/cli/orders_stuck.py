@@ -1,109 +1,73 @@
-"""Lists what waits for a person: what is wrong, since when, and who waits for it."""
+"""Lists what waits: what is wrong, since when, who waits for it, and what to do."""
 
-from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from rich.text import Text
-from temporalio.client import Client
-from temporalio.service import RPCError
 
+from starter.attention import StuckList, what_waits, with_temporal
 from starter.cli.context import Context
-from starter.cli.explain import meaning
 from starter.cli.orders_shown import LOOK_PATIENCE
-from starter.cli.render import Exit, cells, out, plain_table, say, show_json, show_table
+from starter.cli.render import Exit, cells, moment, out, plain_table, say, show_json, show_table
+from starter.client import Twinline
+from starter.explain import meaning
+from starter.order_ids import OrderId
 from twinline.errors import TwinlineError
-from twinline.ledger.stuck import AskingHost, StuckHalf, asking_hosts, stuck_halves
-from twinline.messages import HalfState, Message
-from twinline.search_attributes import ATTENTION_REASON
+from twinline.ledger.stuck import LateHost, StuckHalf, WaitingOrder
+from twinline.messages import HalfState, OrderKind
 from twinline.spans import span
 
-
-class OtherWorkflow(Message):
-    """A workflow that waits for a person although the ledger does not say so."""
-
-    workflow_id: str
-    reason: str
-
-
-class StuckList(Message):
-    """What `order list --stuck --json` prints."""
-
-    halves: tuple[StuckHalf, ...]
-    hosts: tuple[AskingHost, ...]
-    others: tuple[OtherWorkflow, ...]
+NAMED: Final = 5
+"""How many orders of a host are named; the others are counted."""
 
 
 async def list_stuck(*, host: str | None, line: str | None, limit: int, as_json: bool) -> int:
-    """List what waits for a person; raises Misconfigured, Unavailable."""
+    """List what waits for a person, and what is late; raises Misconfigured, Unavailable."""
     context = Context.load()
-    async with context.ledger() as ledger, ledger.read() as tx:
-        halves = await stuck_halves(tx, host=host, username=line, limit=limit)
-        hosts = () if line else await asking_hosts(tx, host=host)
-    others = () if host or line else await _others(context, halves)
+    now, grace = datetime.now(UTC), context.settings.grace
+    async with context.ledger() as ledger:
+        found = await what_waits(ledger, now=now, grace=grace, host=host, line=line, limit=limit)
+    if host is None and line is None:
+        try:
+            twinline = Twinline(await context.temporal(patience=LOOK_PATIENCE))
+            found = await with_temporal(found, twinline, now=now, grace=grace)
+        except TwinlineError as error:
+            say(f"{error.message}, so this is what the ledger knows.", hint=error.hint, style="yellow")
     if as_json:
-        show_json(StuckList(halves=halves, hosts=hosts, others=others))
+        show_json(found)
         return Exit.DONE
-    if not halves and not hosts and not others:
+    if found.asks:
+        _print_stuck(found, now=now)
+    elif found.is_empty:
         say("Nothing waits for a person.")
-        return Exit.DONE
-    _print_stuck(halves, hosts, others, now=datetime.now(UTC))
+    else:
+        out().print(Text("Nothing waits for a person. These go on by themselves:"), soft_wrap=True)
+    for late in found.late:
+        _print_late(late, now=now)
+    _print_untaken(found, now=now)
     return Exit.DONE
 
 
-def workflows_of(halves: Sequence[StuckHalf]) -> Iterator[str]:
-    """The workflows that wait for these halves, some of them more than once."""
-    for half in halves:
-        yield from (order.workflow_id for order in half.orders)
-        yield from half.terms
-
-
-async def _others(context: Context, halves: Sequence[StuckHalf]) -> tuple[OtherWorkflow, ...]:
-    """Workflows that wait for a person in Temporal's eyes only, such as one whose ledger was set back."""
-    known = set(workflows_of(halves))
-    name = ATTENTION_REASON.name
-    try:
-        client = await context.temporal(patience=LOOK_PATIENCE)
-        found = await _waiting_in_temporal(client, f"{name} IS NOT NULL AND ExecutionStatus = 'Running'")
-    except TwinlineError as error:
-        say(f"{error.message}, so this is what the ledger knows.", hint=error.hint, style="yellow")
-        return ()
-    except RPCError as error:
-        say(f"Temporal lists no workflows ({error.status.name}), so this is what the ledger knows.", style="yellow")
-        return ()
-    return tuple(other for other in found if other.workflow_id not in known)
-
-
-async def _waiting_in_temporal(client: Client, query: str) -> Sequence[OtherWorkflow]:
-    return [
-        OtherWorkflow(
-            workflow_id=execution.id, reason=execution.typed_search_attributes.get(ATTENTION_REASON) or "unknown"
-        )
-        async for execution in client.list_workflows(query, limit=1000)
-    ]
-
-
-def _print_stuck(
-    halves: Sequence[StuckHalf], hosts: Sequence[AskingHost], others: Sequence[OtherWorkflow], *, now: datetime
-) -> None:
+def _print_stuck(found: StuckList, *, now: datetime) -> None:
     console = out()
     table = plain_table("line", "host", "for", "why", "what waits for it")
-    for half in halves:
+    for half in found.halves:
         since = _since(half.since, now)
         why = half.reason or "unknown"
         if half.state is HalfState.ABANDONED:
             why = f"given up ({why})"
         table.add_row(*cells(half.username, half.host, since, why, _who(half)))
-    for asking in hosts:
+    for asking in found.hosts:
         table.add_row(*cells("", asking.host, _since(asking.since, now), asking.reason, "nobody yet"))
-    for other in others:
+    for other in found.others:
         table.add_row(*cells("?", "?", "", other.reason, other.workflow_id))
     show_table(table)
     console.print()
-    for code in dict.fromkeys(one.reason for one in (*halves, *hosts, *others)):
+    for code in dict.fromkeys(one.reason for one in (*found.halves, *found.hosts, *found.others)):
         if code is not None:
-            found = meaning(code)
-            console.print(Text(f"{code}: {found.sentence}"), soft_wrap=True)
-            console.print(Text(f"  → {found.hint}", style="dim"), soft_wrap=True)
+            explained = meaning(code)
+            console.print(Text(f"{code}: {explained.sentence}"), soft_wrap=True)
+            console.print(Text(f"  → {explained.hint}", style="dim"), soft_wrap=True)
     console.print()
     console.print(
         Text("Then: `twinline order retry ID`, or `--line LINE`, or `--all-stuck` (with `--host HOST`)."),
@@ -111,14 +75,81 @@ def _print_stuck(
     )
 
 
-def _since(moment: datetime | None, now: datetime) -> str:
-    return "" if moment is None else span((now - moment).total_seconds())
+def _print_late(late: LateHost, *, now: datetime) -> None:
+    console = out()
+    console.print()
+    console.print(Text(late_in_words(late, now=now), style="yellow"), soft_wrap=True)
+    if late.reason is not None:
+        explained = meaning(late.reason)
+        console.print(Text(f"  {late.reason}: {explained.sentence}"), soft_wrap=True)
+        console.print(Text(f"  → {explained.hint}", style="dim"), soft_wrap=True)
+    elif late.down_since is None:
+        hint = "No try is on record: does a worker run? `twinline doctor` tells."
+        console.print(Text(f"  → {hint}", style="dim"), soft_wrap=True)
+    if late.halves:
+        again = ""
+        if late.next_attempt is not None and late.next_attempt > now:
+            again = f" (next in {span((late.next_attempt - now).total_seconds())})"
+        console.print(Text(f"  It is tried again by itself{again}."), soft_wrap=True)
+    if late.orders:
+        command = f"`twinline order abandon {_command_words(late.orders[0])} --host {late.host} --reason TEXT`"
+        console.print(Text(f"  To let an order end without this host: {command}"), soft_wrap=True)
+
+
+def late_in_words(late: LateHost, *, now: datetime) -> str:
+    """Which host is late, since when, and who waits for it."""
+    if late.down_since is None:
+        state = f"{late.host} answers, and is behind since {_moment(late.since, now)}"
+    else:
+        state = f"No batch gets through to {late.host} since {_moment(late.down_since, now)}"
+    if not late.halves:
+        return f"{state}. Nothing waits for it yet."
+    who = [_name(order) for order in late.orders[:NAMED]]
+    if more := len(late.orders) - len(who):
+        who.append(f"{more} more orders")
+    if late.terms:
+        who.append("1 end of a line" if len(late.terms) == 1 else f"{len(late.terms)} ends of lines")
+    halves = "1 half waits" if late.halves == 1 else f"{late.halves} halves wait"
+    return f"{state}. {halves} for it: {', '.join(who) or 'no order, but Reconcile'}."
+
+
+def _print_untaken(found: StuckList, *, now: datetime) -> None:
+    untaken = found.untaken
+    if untaken is None:
+        return
+    console = out()
+    console.print()
+    if untaken.orders:
+        many = "1 order stands" if untaken.orders == 1 else f"{untaken.orders} orders stand"
+        since = f"{many} in Temporal since {_moment(untaken.since, now)}, and no worker has taken it into the ledger."
+        console.print(Text(since, style="yellow"), soft_wrap=True)
+    if not untaken.workers:
+        console.print(Text("No worker takes orders.", style="yellow"), soft_wrap=True)
+    hint = "Start `twinline worker`" if not untaken.workers else "See the worker's log, and `twinline doctor`"
+    console.print(Text(f"  → {hint}; nothing is lost meanwhile, and orders go on by themselves.", style="dim"))
+
+
+def _moment(when: datetime | None, now: datetime) -> str:
+    return "some time" if when is None else f"{moment(when)} ({span((now - when).total_seconds())})"
+
+
+def _since(when: datetime | None, now: datetime) -> str:
+    return "" if when is None else span((now - when).total_seconds())
 
 
 def _who(half: StuckHalf) -> str:
-    names = [
-        f"{order.kind} {order.order}" + ("" if order.caller == "cli" else f" of {order.caller}")
-        for order in half.orders
-    ]
-    names += ["its end"] * bool(half.terms)
+    names = [_name(order) for order in half.orders] + ["its end"] * bool(half.terms)
     return ", ".join(names) or "nobody"
+
+
+def _name(order: WaitingOrder) -> str:
+    return f"{order.kind} {order.order}" + ("" if order.caller == "cli" else f" of {order.caller}")
+
+
+def _command_words(order: WaitingOrder) -> str:
+    words = [order.order]
+    if order.kind in (OrderKind.BLOCK, OrderKind.UNBLOCK):
+        words = [OrderId.of_workflow(order.workflow_id).text]
+    if order.kind is OrderKind.CANCEL:
+        words.append("--kind cancel")
+    return " ".join(words if order.caller == "cli" else [*words, f"--caller {order.caller}"])

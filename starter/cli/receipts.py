@@ -7,8 +7,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from starter.cli.explain import meaning
 from starter.cli.render import Exit, block_line, cells, moment, plain_table, show_table
+from starter.explain import meaning
 from twinline.messages import BlockInfo, HalfReceipt, HalfState, MailReceipt, MailState, OrderKind, Receipt
 from twinline.spans import span
 

@@ -96,9 +96,9 @@ def list_orders(
     is_open: Annotated[
         bool | None, typer.Option("--open/--settled", help="Only orders that still go on, or only finished ones.")
     ] = None,
-    stuck: Annotated[bool, typer.Option("--stuck", help="Only what waits for a person, by half, with what to do.")] = (
-        False
-    ),
+    stuck: Annotated[
+        bool, typer.Option("--stuck", help="Only what waits for a person, or is late, with what to do.")
+    ] = (False),
     host: Annotated[
         str | None,
         typer.Option(

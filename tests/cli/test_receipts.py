@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from starter.cli.explain import meaning
 from starter.cli.receipts import closing, exit_of, show_command, show_receipt
 from starter.cli.render import Exit, exit_for, moment
+from starter.explain import meaning
 from twinline import errors
 from twinline.hosts.errors import HostError, kinds
 from twinline.messages import (

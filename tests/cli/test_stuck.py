@@ -70,7 +70,8 @@ async def nothing_stuck(cli: Cli) -> AsyncIterator[None]:
     """Each test leaves nothing behind that waits for a person."""
     yield
     listed = await cli("order", "list", "--stuck", "--json")
-    assert listed.json == {"halves": [], "hosts": [], "others": []}
+    nothing: dict[str, object] = {"halves": [], "hosts": [], "others": [], "late": [], "explained": []}
+    assert listed.json == {**nothing, "untaken": None}
 
 
 async def test_a_stuck_half_is_told_asked_for_and_mailed(cli: Cli, world: World, nothing_stuck: None) -> None:
@@ -162,6 +163,23 @@ async def test_a_half_that_is_given_up_lets_the_order_end_and_stays_on_the_list_
         assert (await cli("renew", line, "--days", "1", "--order", "S-7", "--no-wait")).code == 5
         while state_of(await cli("order", "show", "S-7", "--json"), OSCAM)[1] != "HostUnreachable":
             pass
+        listed = await cli("order", "list", "--stuck", "--json")
+        assert (listed.json["halves"], listed.json["hosts"], listed.json["others"]) == ([], [], [])
+        (late,) = listed.json["late"]
+        assert (late["host"], late["reason"], late["halves"]) == (OSCAM, "HostUnreachable", 1)
+        assert [order["order"] for order in late["orders"]] == ["S-7"]
+        assert [each["code"] for each in listed.json["explained"]] == ["HostUnreachable"]
+        listed = await cli("order", "list", "--stuck")
+        nobody, _, first, *others = listed.out.splitlines()
+        assert (listed.code, nobody) == (0, "Nothing waits for a person. These go on by themselves:")
+        assert first.startswith("No batch gets through to os-eu1 since 20")
+        assert first.endswith(" s). 1 half waits for it: renewal S-7.")
+        assert "HostUnreachable: no SSH connection to the host" in others[0]
+        assert others[-1] == (
+            "  To let an order end without this host: `twinline order abandon S-7 --host os-eu1 --reason TEXT`"
+        )
+        assert (await cli("order", "list", "--stuck", "--line", "nobody99", "--json")).json["late"] == []
+        assert (await cli("order", "list", "--stuck", "--host", MULTICS)).err == "Nothing waits for a person.\n"
         words = ("order", "abandon", "S-7", "--host", OSCAM, "--reason", "the box is away")
         asked = await cli(*words)
         assert asked.code == 2

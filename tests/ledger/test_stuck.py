@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from tests.ledger.support import HOUR, Desk, Pairing
-from twinline.ledger.stuck import StuckHalf, stuck_halves, waiting_workflows
+from twinline.ledger.stuck import LateHost, StuckHalf, late_hosts, stuck_halves, waiting_workflows
 from twinline.messages import HalfState, term_workflow_id
 
 MULTICS, OSCAM = "mc-eu1", "os-eu1"
@@ -90,3 +90,51 @@ async def test_an_end_is_carried_out_by_its_term(desk: Desk) -> None:
     assert ann.grant_id is not None
     assert (one.orders, one.terms) == ((), (term_workflow_id(ann.line_id, ann.grant_id),))
     assert await waiting(desk, ann.line_id) == one.terms
+
+
+async def late(desk: Desk, *, after: timedelta = timedelta(0), host: str | None = None) -> tuple[LateHost, ...]:
+    async with desk.ledger.read() as tx:
+        return await late_hosts(tx, before=desk.now - after, host=host)
+
+
+async def test_what_waits_for_a_host_that_is_down_is_late_at_once_and_the_rest_after_a_while(desk: Desk) -> None:
+    ann, bob = await desk.trial("ann@example.com"), await desk.trial("bob@example.com")
+    assert await late(desk, after=HOUR) == ()
+    began = desk.now
+    await desk.fail(MULTICS, ann.line_id, code="HostUnreachable", host_down=True)
+    (down,) = await late(desk, after=HOUR)
+    assert (down.host, down.protocol, down.down_since, down.reason) == (MULTICS, "multics", began, "HostUnreachable")
+    assert (down.halves, down.since, [order.order for order in down.orders]) == (2, began, ["o-1", "o-2"])
+    assert await late(desk, after=HOUR, host=OSCAM) == ()
+
+    desk.now += HOUR
+    multics, oscam = await late(desk, after=HOUR)
+    assert multics == down
+    assert (oscam.host, oscam.down_since, oscam.reason, oscam.halves) == (OSCAM, None, None, 2)
+    # Who waits for a person, or was given up, is told elsewhere.
+    await desk.stop(OSCAM, ann.line_id)
+    await desk.fail(OSCAM, bob.line_id, host_down=False)
+    await desk.abandon(OSCAM, bob.line_id)
+    assert await late(desk) == (down,)
+    await desk.prove(MULTICS)
+    assert await late(desk) == ()
+
+
+async def test_a_host_that_is_down_is_told_though_nothing_waits_for_it(desk: Desk) -> None:
+    ann = await desk.trial()
+    await desk.fail(MULTICS, ann.line_id, host_down=True)
+    await desk.abandon(MULTICS, ann.line_id)
+    (down,) = await late(desk, after=HOUR)
+    assert (down.host, down.halves, down.orders, down.since) == (MULTICS, 0, (), None)
+    await desk.fail(MULTICS, ann.line_id, code="HostKeyMismatch", host_asks=True)
+    assert await late(desk, after=HOUR) == ()
+
+
+async def test_ends_of_lines_that_are_late_are_told_too(desk: Desk) -> None:
+    ann = await desk.trial()
+    await desk.prove(MULTICS)
+    await desk.prove(OSCAM)
+    desk.now = ann.ends_at
+    await desk.end(ann)
+    assert ann.grant_id is not None
+    assert [each.terms for each in await late(desk)] == [(term_workflow_id(ann.line_id, ann.grant_id),)] * 2

@@ -1,12 +1,14 @@
-"""Which halves wait for a person, and which workflows wait for them."""
+"""Which halves wait for a person, which are late, and which workflows wait for them."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from pydantic import AwareDatetime
 from sqlmodel import col, or_, select
 
 from twinline.ledger import models
 from twinline.ledger.tx import ReadTx
+from twinline.ledger.types import utc
 from twinline.messages import HalfState, Message, OrderKind, Protocol, Recorded, term_workflow_id
 
 
@@ -43,6 +45,69 @@ class AskingHost(Message):
     host: str
     reason: str
     since: AwareDatetime | None
+
+
+class LateHost(Message):
+    """A host for which halves wait longer than they should, and go on by themselves once it can be reached."""
+
+    host: str
+    protocol: Protocol
+    down_since: AwareDatetime | None
+    """Since when no batch gets through to it; None while it answers."""
+    reason: str | None
+    """The code of the error that the last try ended with; None where nothing was tried."""
+    halves: int
+    since: AwareDatetime | None
+    """Since when the one waits that waits the longest."""
+    next_attempt: AwareDatetime | None
+    """The earliest that is known."""
+    orders: tuple[WaitingOrder, ...]
+    terms: tuple[str, ...]
+    """Workflow ids of Terms that carry out an end."""
+
+
+async def late_hosts(
+    tx: ReadTx, *, before: datetime, host: str | None = None, username: str | None = None, limit: int = 1000
+) -> tuple[LateHost, ...]:
+    """Hosts that are down, or have halves that are behind since `before` and ask for nobody; by name.
+
+    Of at most `limit` halves of each it is told who waits for them, those behind the longest first.
+    """
+    half, row = models.Half, models.Host
+    query = select(half, row).join(models.Line).join(row)
+    query = query.where(half.wanted > half.proven, col(half.attention).is_(None), col(row.attention).is_(None))
+    query = query.where(half.state != HalfState.ABANDONED)
+    query = query.where(or_(col(row.down_since).is_not(None), col(half.behind_since) <= utc(before)))
+    if host is not None:
+        query = query.where(half.host == host)
+    if username is not None:
+        query = query.where(models.Line.username_casefold == username.casefold())
+    found = (await tx.session.exec(query.order_by(col(half.behind_since), col(half.line_id)))).all()
+    down = select(row).where(col(row.down_since).is_not(None), col(row.attention).is_(None))
+    if host is not None:
+        down = down.where(row.name == host)
+    hosts = {each.name: each for _, each in found}
+    if username is None:
+        hosts |= {each.name: each for each in (await tx.session.exec(down)).all()}
+    halves = {name: [each for each, _ in found if each.host == name] for name in sorted(hosts)}
+    waiting = await _waiting(tx, {each.line_id for some in halves.values() for each in some[:limit]})
+    return tuple(_late_host(hosts[name], some, waiting, limit=limit) for name, some in halves.items())
+
+
+def _late_host(row: models.Host, halves: Sequence[models.Half], waiting: "_Waiting", *, limit: int) -> LateHost:
+    orders = {order.workflow_id: order for half in halves[:limit] for order in waiting.orders(half)}
+    tried = [half for half in halves if half.last_error is not None]
+    return LateHost(
+        host=row.name,
+        protocol=row.protocol,
+        down_since=row.down_since,
+        reason=None if not tried else max(tried, key=lambda half: half.attempts).last_error,
+        halves=len(halves),
+        since=min((half.behind_since for half in halves if half.behind_since is not None), default=None),
+        next_attempt=min((half.next_attempt for half in halves if half.next_attempt is not None), default=None),
+        orders=tuple(orders.values()),
+        terms=tuple(dict.fromkeys(term for half in halves[:limit] for term in waiting.terms(half))),
+    )
 
 
 async def asking_hosts(tx: ReadTx, *, host: str | None = None) -> tuple[AskingHost, ...]:

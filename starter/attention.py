@@ -1,0 +1,104 @@
+"""What a person on call has to know of: what waits for a person, and what is late and goes on by itself."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from pydantic import AwareDatetime
+
+from starter.client import Twinline
+from starter.explain import meaning
+from twinline.ledger import Ledger
+from twinline.ledger.stuck import AskingHost, LateHost, StuckHalf, asking_hosts, late_hosts, stuck_halves
+from twinline.messages import Message
+
+OTHERS_AT_MOST: Final = 1000
+
+
+class OtherWorkflow(Message):
+    """A workflow that waits for a person although the ledger does not say so."""
+
+    workflow_id: str
+    reason: str
+
+
+class Untaken(Message):
+    """Orders that stand in Temporal and that no worker has taken up; the first of them tells since when."""
+
+    orders: int
+    since: AwareDatetime | None
+    workers: bool
+    """Whether a worker takes orders, or did so a moment ago."""
+
+
+class Explained(Message):
+    """What a code means, and what to do about it."""
+
+    code: str
+    meaning: str
+    hint: str
+
+
+class StuckList(Message):
+    """What waits: `halves`, `hosts` and `others` for a person; `late` and `untaken` go on by themselves."""
+
+    halves: tuple[StuckHalf, ...]
+    hosts: tuple[AskingHost, ...]
+    others: tuple[OtherWorkflow, ...]
+    late: tuple[LateHost, ...]
+    untaken: Untaken | None
+    """None where nothing waits for a worker, or Temporal was not asked or did not answer."""
+    explained: tuple[Explained, ...]
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything waits for a person."""
+        return bool(self.halves or self.hosts or self.others)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to be told."""
+        return not self.asks and not self.late and self.untaken is None
+
+
+async def what_waits(
+    ledger: Ledger, *, now: datetime, grace: timedelta, host: str | None = None, line: str | None = None, limit: int
+) -> StuckList:
+    """What the ledger knows to wait; halves are late after `grace`, or at once where their host is down.
+
+    Raises Unavailable.
+    """
+    async with ledger.read() as tx:
+        halves = await stuck_halves(tx, host=host, username=line, limit=limit)
+        hosts = () if line else await asking_hosts(tx, host=host)
+        late = await late_hosts(tx, before=now - grace, host=host, username=line, limit=limit)
+    return _explained(StuckList(halves=halves, hosts=hosts, others=(), late=late, untaken=None, explained=()))
+
+
+async def with_temporal(found: StuckList, twinline: Twinline, *, now: datetime, grace: timedelta) -> StuckList:
+    """The same with what only Temporal knows; raises Unavailable."""
+    known = set(workflows_of(found.halves))
+    asking = await twinline.waiting_for_a_person(limit=OTHERS_AT_MOST)
+    others = tuple(
+        OtherWorkflow(workflow_id=workflow_id, reason=reason)
+        for workflow_id, reason in asking
+        if workflow_id not in known
+    )
+    orders, since = await twinline.untaken_orders(before=now - grace)
+    workers = await twinline.workers_poll()
+    untaken = Untaken(orders=orders, since=since, workers=workers) if orders or not workers else None
+    return _explained(found.model_copy(update={"others": others, "untaken": untaken}))
+
+
+def workflows_of(halves: Sequence[StuckHalf]) -> Iterator[str]:
+    """The workflows that wait for these halves, some of them more than once."""
+    for half in halves:
+        yield from (order.workflow_id for order in half.orders)
+        yield from half.terms
+
+
+def _explained(found: StuckList) -> StuckList:
+    codes = dict.fromkeys(each.reason for each in (*found.halves, *found.hosts, *found.others, *found.late))
+    meanings = [(code, meaning(code)) for code in codes if code]
+    explained = tuple(Explained(code=code, meaning=known.sentence, hint=known.hint) for code, known in meanings)
+    return found.model_copy(update={"explained": explained})
