@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from starter.order_ids import OrderId
+from twinline.bulk import BlockItem
 from twinline.errors import LineErased, ScopeMissing, UnknownLine
 from twinline.ledger.lines import line_by_username
 from twinline.ledger.queries import is_opened_by
@@ -45,9 +46,13 @@ def is_untold(who: TokenView) -> bool:
     return not allows(who.scopes, Scope.LINES_READ)
 
 
-def refuse_others_blocks(who: TokenView, order: Order) -> None:
+def refuse_others_blocks(who: TokenView, order: Order | BlockItem) -> None:
     """A reseller sets and lifts its own blocks: it must not lift one of the abuse desk. Raises ScopeMissing."""
-    if who.reseller and isinstance(order, BlockOrder | UnblockOrder) and order.owner is not BlockOwner.RESELLER:
+    if (
+        who.reseller
+        and isinstance(order, BlockOrder | UnblockOrder | BlockItem)
+        and order.owner is not BlockOwner.RESELLER
+    ):
         raise ScopeMissing(
             "this token sets and lifts blocks of the owner reseller only", hint='Send "owner": "reseller".'
         )

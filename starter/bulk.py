@@ -1,13 +1,15 @@
 """Bulk runs, for every face: looked at beforehand, begun, watched, resumed and stopped."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from starter.client import Twinline
-from starter.invalid import field_problems
+from starter.invalid import BadRows, field_problems
 from twinline.bulk import (
     MOST_ITEMS,
     BlockItem,
@@ -36,6 +38,8 @@ COLUMNS: Final[Mapping[BulkKind, Sequence[str]]] = {
 ALONE: Final = {BulkKind.BLOCK: "line"}
 """What stands on each line of a file without a header."""
 _ITEMS: Final = {BulkKind.BLOCK: BlockItem, BulkKind.IMPORT: ImportItem}
+EVERY: Final = 0.3
+"""Seconds between two looks at how a run stands; more where a look at all of its items takes long."""
 _WHOLE: Final = "a line to import needs either region or pair"
 
 
@@ -98,7 +102,7 @@ async def begin(
         asked, judged = (asked, ()) if known is not None else await _looked_at(tx, new, asked)
     problems = _problems(judged)
     if problems and not skip_invalid:
-        raise invalid_rows(problems)
+        raise BadRows(problems)
     if known is None and len(problems) == len(judged):
         raise InvalidRows(
             "no row can be carried out", hint="Nothing was begun; a dry run says what is wrong with each."
@@ -120,6 +124,24 @@ async def view(ledger: Ledger, caller: str, run: str) -> BulkView:
     """How a run stands; raises UnknownBulk, Unavailable."""
     async with ledger.read() as tx:
         return await bulk.bulk_view(tx, caller, run)
+
+
+async def follow(ledger: Ledger, caller: str, run: str, *, grace: timedelta) -> AsyncIterator[BulkView]:
+    """How a run stands, again and again until all is ordered and then, for as long as one order is waited for, done.
+
+    Raises UnknownBulk, Unavailable.
+    """
+    ordered_since: float | None = None
+    while True:
+        began = time.monotonic()
+        found = await view(ledger, caller, run)
+        yield found
+        now = time.monotonic()
+        if found.state != "running":
+            ordered_since = now if ordered_since is None else ordered_since
+            if found.counts.going == 0 or now - ordered_since > grace.total_seconds():
+                return
+        await asyncio.sleep(max(EVERY, 4 * (now - began)))
 
 
 async def resume(ledger: Ledger, twinline: Twinline, caller: str, run: str, *, actor: str) -> BulkView:
@@ -145,24 +167,14 @@ async def stop(ledger: Ledger, caller: str, run: str, *, actor: str) -> BulkView
     return await view(ledger, caller, run)
 
 
-def invalid_rows(problems: Sequence[RowProblem]) -> InvalidRows:
-    """That there are rows which can't be carried out."""
-    first = problems[0]
-    others = "" if len(problems) == 1 else f", and {len(problems) - 1} more"
-    return InvalidRows(
-        f"row {first.row} can't be carried out: {first.message}{others}",
-        hint="Nothing was begun. A dry run shows all of them; correct them, or have them skipped.",
-    )
-
-
 async def _looked_at(tx: ReadTx, new: NewBulk, asked: Sequence[Asked]) -> tuple[Sequence[Asked], Sequence[Judged]]:
     if isinstance(new.job, BulkExtend):
-        asked = await running_lines(tx, new.job)
+        asked = await running_lines(tx, new.job, caller=new.caller)
         if not asked:
-            raise InvalidRows("no line runs there", hint="`twinline line list --region REGION` shows its lines.")
+            raise InvalidRows("no line runs there", hint="A list of the lines of the region shows which there are.")
     if len(asked) > MOST_ITEMS:
         raise InvalidRows(
-            f"there are {len(asked)} lines, and a run has {MOST_ITEMS} at most",
+            f"a run has {MOST_ITEMS} lines at most, and there are more",
             hint="Make several runs: cut the file, or name one pair at a time.",
         )
     return asked, await judge(tx, new, asked, now=datetime.now(UTC))

@@ -40,6 +40,7 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from starter.bulk_runs import BlockRow, BlockRun, BulkRuns, ExtendRun, ImportRow, ImportRun
 from starter.order_ids import OrderId, unknown_order
 from starter.ordering import Ordering
 from twinline.bulk import BulkStart, bulk_workflow_id
@@ -106,6 +107,8 @@ _WORKFLOWS = {
 
 LOOK_PATIENCE = timedelta(seconds=5)
 """How long to wait for an outcome that is there already."""
+
+__all__ = ["BlockRow", "BlockRun", "BulkRuns", "ExtendRun", "ImportRow", "ImportRun", "PendingStep", "Twinline"]
 
 Standing = Literal["unknown", "running", "refused", "done"]
 _Handle = WorkflowHandle[object, OrderStatus]

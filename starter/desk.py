@@ -21,6 +21,7 @@ from starter.access import (
     require_own_line,
     unknown_line,
 )
+from starter.bulk_desk import BulkDesk
 from starter.checks import check_address
 from starter.client import FoundOrder, Twinline
 from starter.limits import FAILURES_A_MINUTE, Allowance, Buckets
@@ -124,6 +125,7 @@ class Desk:
     ) -> None:
         self._ledger = ledger
         self._twinline = twinline
+        self.bulk = BulkDesk(ledger, twinline)
         self._trial_door = TrialDoor(ledger, trials or TrialRules())
         self._requests = Buckets(clock=clock)
         self._failures = Buckets(clock=clock)

@@ -1,11 +1,13 @@
 """Says what is wrong with an order's fields in plain words, never in pydantic's; each face has its own field names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from twinline.bulk import RowProblem
+from twinline.errors import InvalidRows
 from twinline.messages import Message
 from twinline.problems import quoted
 
@@ -26,6 +28,8 @@ _RULES: Final = {
     "username": "4 to 20 of a-z and 0-9, which is what twinline can carry",
     "password": "1 to 24 letters, digits and !$%()*+,./:?@^_|~-, with a letter or digit among them",
     "ends_at": "a moment with its zone, such as 2031-05-06T12:00+02:00 or 2031-05-06T10:00Z",
+    "skip_invalid": "true or false",
+    "tell": "true or false",
     "until": "a moment with its zone, such as 2031-05-06T12:00+02:00 or 2031-05-06T10:00Z",
 }
 LASTING_REASON: Final = "one line of 1 to 200 characters without an @: it is kept for ever, so let it name no customer"
@@ -39,6 +43,26 @@ class FieldProblem(Message):
 
     field: str | None
     sentence: str
+
+
+class BadRows(InvalidRows):
+    """Which rows can't be carried out, and why."""
+
+    def __init__(
+        self,
+        problems: Sequence[RowProblem],
+        *,
+        message: str | None = None,
+        hint: str = "Nothing was begun. A dry run shows all of them; correct them, or have them skipped.",
+    ) -> None:
+        first = problems[0]
+        others = "" if len(problems) == 1 else f", and {len(problems) - 1} more"
+        super().__init__(message or f"row {first.row} can't be carried out: {first.message}{others}", hint=hint)
+        self.problems = tuple(problems)
+
+    @property
+    def type(self) -> str:
+        return InvalidRows.__name__
 
 
 def field_problems(

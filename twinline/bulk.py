@@ -59,7 +59,13 @@ Standing = Literal["waiting", "going", "stuck", "done", "refused", "cancelled"]
 """How far an item is, with its order: `going` until every half is proven, `stuck` while a person has to look at one."""
 
 
-class BulkBlock(Message):
+class _Job(Message):
+    # Left out where it is not so: fingerprints of runs from before there was this must stay what they are.
+    own: bool = Field(default=False, exclude_if=lambda own: not own)
+    """Whether all lines but those that the caller opened are for it as if there were none."""
+
+
+class BulkBlock(_Job):
     """Block lines, each with the reason and owner of its row."""
 
     kind: Literal[BulkKind.BLOCK] = BulkKind.BLOCK
@@ -68,7 +74,7 @@ class BulkBlock(Message):
     until: AwareDatetime | None = None
 
 
-class BulkExtend(Message):
+class BulkExtend(_Job):
     """Give days to every line of a region that runs when the run begins, or to those of one of its pairs."""
 
     kind: Literal[BulkKind.EXTEND] = BulkKind.EXTEND
@@ -79,7 +85,7 @@ class BulkExtend(Message):
     """Whether each customer gets a mail about it."""
 
 
-class BulkImport(Message):
+class BulkImport(_Job):
     """Take lines over from another system, each with its username, password, address and end."""
 
     kind: Literal[BulkKind.IMPORT] = BulkKind.IMPORT

@@ -6,6 +6,7 @@ raised. No value is repeated: it may be a password in the wrong column.
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,14 +38,14 @@ class BadRow:
     sentence: str
 
 
-def read_rows(data: bytes, *, columns: Collection[str], alone: str | None = None) -> Sequence[Row | BadRow]:
-    """Read a file; which form it has is seen by how it begins. Raises UnreadableFile.
+def read_rows(data: bytes, *, columns: Collection[str], most: int, alone: str | None = None) -> Sequence[Row | BadRow]:
+    """Read the first `most` rows of a file; which form it has is seen by how it begins. Raises UnreadableFile.
 
     `alone` is the column that a file without a header has, one value a line.
     """
     text = _text(data)
     rows = _json_rows(text, columns) if text.lstrip().startswith("{") else _csv_rows(text, columns, alone)
-    found = list(rows)
+    found = list(itertools.islice(rows, most))
     if not found:
         raise UnreadableFile("the file holds no rows", hint="Give one row for each line below the header.")
     return found
@@ -61,7 +62,7 @@ def _text(data: bytes) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise UnreadableFile(f"line {line} of the file is not UTF-8", hint="Save the file as UTF-8.") from None
     text = text.removeprefix(_BOM)
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_lines(text), start=1):
         if "\0" in line:
             raise UnreadableFile(f"line {number} of the file holds a NUL byte", hint="Is it a text file?")
         if len(line) > LONGEST_LINE:
@@ -72,6 +73,11 @@ def _text(data: bytes) -> str:
     if not text.strip():
         raise UnreadableFile("the file is empty", hint="Give one row for each line below the header.")
     return text
+
+
+def _lines(text: str) -> Iterator[str]:
+    """As an editor counts them, one after the other: a file may hold millions that are empty."""
+    return (line.removesuffix("\n") for line in io.StringIO(text, newline="\n"))
 
 
 def _csv_rows(text: str, columns: Collection[str], alone: str | None) -> Iterator[Row | BadRow]:
@@ -131,7 +137,7 @@ class _Twice(ValueError):
 
 
 def _json_rows(text: str, columns: Collection[str]) -> Iterator[Row | BadRow]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_lines(text), start=1):
         if line.strip():
             yield _json_row(number, line, columns)
 

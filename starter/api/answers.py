@@ -4,6 +4,18 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from starter.desk import LineAnswer, OrderAnswer
+from twinline.bulk import (
+    BulkBlock,
+    BulkChange,
+    BulkCounts,
+    BulkKind,
+    BulkPlan,
+    BulkView,
+    ItemPage,
+    ItemView,
+    LineGlimpse,
+    RowProblem,
+)
 from twinline.ledger.events import EventPage, EventView
 from twinline.ledger.halves import HalfProgress
 from twinline.ledger.queries import GrantView, LinePage, LineView
@@ -18,6 +30,7 @@ from twinline.messages import (
     OrderKind,
     Protocol,
     Receipt,
+    Refusal,
 )
 
 _AT: Final = datetime(2031, 5, 6, 12, 0, tzinfo=UTC)
@@ -145,3 +158,65 @@ EVENT_PAGE: Final = _json(
 )
 LINE: Final = _json(LineAnswer(**dict(_VIEW)))
 LINE_PAGE: Final = _json(LinePage(lines=(_VIEW,), cursor="MTprN21xM3h3OWFi"))
+
+
+def _run(counts: BulkCounts, *, settled: bool) -> Any:
+    return _json(
+        BulkView(
+            run="leak-7",
+            caller="shop",
+            kind=BulkKind.BLOCK,
+            job=BulkBlock(),
+            state="over" if settled else "running",
+            counts=counts,
+            created_at=_AT,
+            settled_at=_AT if settled else None,
+            cancelled_at=None,
+            cancelled_by=None,
+            workflow_id="bulk/shop/leak-7",
+        )
+    )
+
+
+_GLIMPSE: Final = LineGlimpse(state="present", plan="paid", ends_at=_END, blocks=())
+BULK_DONE: Final = _run(BulkCounts(items=2, done=1, refused=1), settled=True)
+BULK_GOING_ON: Final = _run(BulkCounts(items=2, waiting=1, going=1), settled=False)
+BULK_PLAN: Final = _json(
+    BulkPlan(
+        run="leak-7",
+        kind=BulkKind.BLOCK,
+        known=False,
+        changes=(
+            BulkChange(
+                row=1,
+                line=_NAME,
+                before=_GLIMPSE,
+                after=_GLIMPSE.model_copy(update={"state": "blocked", "blocks": ("abuse/leak-7",)}),
+            ),
+        ),
+        problems=(
+            RowProblem(row=2, type="LineClosed", message='line "p4sd8fkq2z" was closed for good', hint="Leave it out."),
+        ),
+    )
+)
+BULK_ITEMS: Final = _json(
+    ItemPage(
+        items=(
+            ItemView(number=1, row=1, line=_NAME, state="done", order="block~leak-7~6f0d3c1a9b2e4d58"),
+            ItemView(
+                number=2,
+                row=2,
+                line="p4sd8fkq2z",
+                state="refused",
+                order=None,
+                problem=Refusal(
+                    type="LineClosed",
+                    message='line "p4sd8fkq2z" was closed for good',
+                    hint="Order a purchase with an address and a region instead.",
+                    retryable=False,
+                ),
+            ),
+        ),
+        cursor=None,
+    )
+)

@@ -6,7 +6,7 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from starter.api import house_routes, line_routes, order_routes
+from starter.api import bulk_routes, house_routes, line_routes, order_routes
 from starter.api.envelope import Envelope
 from starter.api.problems import Problem, install
 from starter.desk import Desk
@@ -17,7 +17,7 @@ Every order carries the caller's own id, in the body or as `Idempotency-Key`: th
 order, however often it is sent, and with another body it is refused. `202` says that the order is safe and goes on by
 itself; ask for it at `Location`, or send `Prefer: wait=30` to wait for its end."""
 
-_ROUTERS: Final = (order_routes.router, line_routes.router, house_routes.router)
+_ROUTERS: Final = (order_routes.router, bulk_routes.router, line_routes.router, house_routes.router)
 
 
 def create_app(desk: Desk) -> FastAPI:

@@ -1,6 +1,6 @@
 """What all routes share: the desk, whose token it is, and how their answers are declared."""
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -33,6 +33,14 @@ async def _who(
 
 Who = Annotated[TokenView, Depends(_who)]
 """Whose token it is; every route that asks for it declares OF_TOKENS."""
+
+PREFER: Final[dict[str, Any]] = {
+    "name": "Prefer",
+    "in": "header",
+    "schema": {"type": "string"},
+    "example": "wait=30",
+    "description": "wait=N: wait up to N seconds, 60 at most, for the end of what is asked for.",
+}
 
 OF_TOKENS: Final = ("InvalidToken", "ScopeMissing", "TooManyRequests", "Unavailable")
 """The problems of every route that needs a token."""

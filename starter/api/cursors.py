@@ -4,9 +4,25 @@ import base64
 import binascii
 from typing import Final
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from twinline.errors import InvalidOrder
 
 _VERSION: Final = "1:"
+
+
+class PageQuery(BaseModel):
+    """Which part of a list."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: int = Field(default=100, ge=1, le=1000)
+    cursor: str | None = Field(default=None, max_length=200, description="Go on where the last page ended.")
+
+    @property
+    def position(self) -> str | None:
+        """What the cursor stands for; raises InvalidOrder."""
+        return None if self.cursor is None else opened(self.cursor)
 
 
 def closed(position: str) -> str:

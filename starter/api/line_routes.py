@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from starter.api.answers import EVENT_PAGE, LINE, LINE_PAGE
 from starter.api.common import OF_TOKENS, TheDesk, Who
-from starter.api.cursors import closed, opened
+from starter.api.cursors import PageQuery, closed
 from starter.api.problems import NO_STORE, declared
 from starter.desk import LineAnswer
 from twinline.ledger.events import EventPage
@@ -19,20 +19,6 @@ from twinline.messages import PairName, RegionName
 router = APIRouter(tags=["lines"])
 
 LineName = Annotated[str, Path(examples=["k7mq3xw9ab"], description="The line's username.")]
-
-
-class PageQuery(BaseModel):
-    """Which part of a list."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    limit: int = Field(default=100, ge=1, le=1000)
-    cursor: str | None = Field(default=None, max_length=200, description="Go on where the last page ended.")
-
-    @property
-    def position(self) -> str | None:
-        """What the cursor stands for; raises InvalidOrder."""
-        return None if self.cursor is None else opened(self.cursor)
 
 
 class LinesQuery(PageQuery):

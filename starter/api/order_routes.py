@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from starter.api.answers import ORDER_CANCELLED, ORDER_DONE, ORDER_GOING_ON
-from starter.api.common import OF_BODIES, OF_TOKENS, TheDesk, Who
+from starter.api.common import OF_BODIES, OF_TOKENS, PREFER, TheDesk, Who
 from starter.api.orders import EXAMPLES, KINDS, REASON_EXAMPLE, REASON_SCHEMA, patience_of, read_order, read_reason
 from starter.api.problems import NO_STORE, declared
 from starter.desk import OrderAnswer, Placed
@@ -31,13 +31,6 @@ _REFUSALS: Final[Mapping[str, tuple[str, ...]]] = {
     "closes": _OF_LINES,
 }
 """What may refuse an order of a kind, beside what may refuse any."""
-_PREFER: Final = {
-    "name": "Prefer",
-    "in": "header",
-    "schema": {"type": "string"},
-    "example": "wait=30",
-    "description": "wait=N: wait up to N seconds, 60 at most, for the end of the order.",
-}
 _LOCATION: Final = {"Location": {"description": "Where the order is to be asked for.", "schema": {"type": "string"}}}
 _APPLIED: Final = {"Preference-Applied": {"description": "How long was waited at most.", "schema": {"type": "string"}}}
 
@@ -104,7 +97,7 @@ def _add_orders(kind: str) -> None:
     responses={**_responses(ORDER_CANCELLED), **declared(*OF_TOKENS, *OF_BODIES, *_NOT_CANCELLED)},
     response_model=OrderAnswer,
     openapi_extra={
-        "parameters": [_PREFER],
+        "parameters": [PREFER],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": REASON_SCHEMA, "example": REASON_EXAMPLE}},
@@ -141,7 +134,7 @@ def _request_body(kind: str) -> dict[str, Any]:
     return {
         "parameters": [
             {**key, "description": f"The caller's own id of the order, instead of `{own_id}`."},
-            _PREFER,
+            PREFER,
         ],
         "requestBody": {
             "required": True,

@@ -53,7 +53,7 @@ async def read_order(request: Request, kind: str, *, caller: str) -> Asked:
     model = KINDS[kind]
     own_id = "case" if "case" in model.model_fields else "order"
     for key in request.headers.getlist("idempotency-key"):
-        _take_key(fields, own_id, key)
+        take_key(fields, own_id, key)
     if "caller" in fields:
         # Whose order it is stands in the token.
         raise BadFields((FieldProblem(field="caller", sentence="there is no field caller: the token tells who asks"),))
@@ -97,7 +97,7 @@ def patience_of(request: Request) -> tuple[timedelta, str | None]:
     return wait, f"wait={wait.seconds}"
 
 
-def _take_key(fields: dict[str, Any], own_id: str, key: str) -> None:
+def take_key(fields: dict[str, Any], own_id: str, key: str) -> None:
     """Take the order's id from the header when the body has none."""
     key = key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
     if fields.setdefault(own_id, key) != key:

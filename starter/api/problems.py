@@ -15,12 +15,14 @@ from fastapi.responses import Response
 from pydantic import Field
 from starlette.exceptions import HTTPException
 
-from starter.invalid import FieldProblem
+from starter.invalid import BadRows, FieldProblem
+from twinline.bulk import RowProblem
 from twinline.errors import (
     ORDER_ERRORS,
     Category,
     ComesTooSoon,
     InvalidOrder,
+    InvalidRows,
     InvalidToken,
     Misconfigured,
     OrderConflict,
@@ -31,7 +33,10 @@ from twinline.errors import (
     TrialRangeUsed,
     TwinlineError,
     Unavailable,
+    UnknownBulk,
     UnknownLine,
+    UnreadableFile,
+    UsernameTaken,
 )
 from twinline.messages import Message
 
@@ -47,7 +52,7 @@ OF_HTTP: Final = {
     "NoSuchPath": (HTTPStatus.NOT_FOUND, "The API has no such path."),
     "MethodNotAllowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take that method."),
     "BodyTooLate": (HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time."),
-    "BodyTooLarge": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is larger than any order."),
+    "BodyTooLarge": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is larger than any that can be right."),
     "NotJson": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body is not declared as application/json."),
     "InternalError": (HTTPStatus.INTERNAL_SERVER_ERROR, "Something here is broken; the operator's log has more."),
 }
@@ -74,15 +79,21 @@ _BY_TYPE: Final[Mapping[type[TwinlineError], HTTPStatus]] = {
     # Nothing that the caller could repair, and what it names is not for him.
     Misconfigured: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
-_SHOWN: Final = frozenset({*ORDER_ERRORS.values(), InvalidToken, ScopeMissing, TooManyRequests, TrialRangeUsed})
-_UNTOLD: Final[Mapping[type[TwinlineError], str]] = {
-    Unavailable: "Nothing is lost: send the same request again, with the same id.",
-    UnknownLine: "Check the spelling; GET /v1/lines lists the lines that this token may see.",
-    RegionFull: "Tell the operator, and repeat the order when there is room.",
-    PairFull: "Name another pair, or repeat the order when there is room.",
+_OF_RUNS: Final = (InvalidRows, UnknownBulk, UnreadableFile)
+_SHOWN: Final = frozenset(
+    {*ORDER_ERRORS.values(), *_OF_RUNS, InvalidToken, ScopeMissing, TooManyRequests, TrialRangeUsed}
+)
+_UNTOLD: Final[Mapping[str, str]] = {
+    Unavailable.__name__: "Nothing is lost: send the same request again, with the same id.",
+    UnknownLine.__name__: "Check the spelling; GET /v1/lines lists the lines that this token may see.",
+    UsernameTaken.__name__: "GET /v1/lines/{username} tells whether it is the same customer's; leave the row out.",
+    RegionFull.__name__: "Tell the operator, and repeat the order when there is room.",
+    PairFull.__name__: "Name another pair, or repeat the order when there is room.",
 }
 """Types whose words are for the operator: callers read the meaning and this hint."""
 RETRY_AFTER: Final = "5"
+MOST_ROWS: Final = 100
+"""Of a problem; a dry run tells of all."""
 PAGES: Final = Path(__file__).parent / "errors"
 """A page about each type, as plain text."""
 
@@ -97,6 +108,9 @@ class Problem(Message):
     hint: str = Field(examples=["Take a new id for a new order."])
     retryable: bool = Field(description="Whether the same request can succeed later.")
     errors: tuple[FieldProblem, ...] = Field(default=(), description="What is wrong with which field.")
+    rows: tuple[RowProblem, ...] = Field(
+        default=(), description=f"What is wrong with which row, {MOST_ROWS} at most; a dry run tells of all."
+    )
 
 
 class BadFields(InvalidOrder):
@@ -144,6 +158,23 @@ def page_of(name: str) -> str:
     return f"# {name}\n\n{meaning}\n\nStatus {status.value}. The same request {again}.\n\n{text}"
 
 
+def told(name: str, message: str, hint: str) -> tuple[str, str]:
+    """What callers read of an error: of some not its words, which are for the operator, but what it means."""
+    if name not in _UNTOLD:
+        return message, hint
+    return _in_passing(KNOWN[name][1]), _UNTOLD[name]
+
+
+def row_told(problem: RowProblem) -> RowProblem:
+    """What callers read of a row that can't be carried out."""
+    message, hint = told(problem.type, problem.message, problem.hint)
+    return problem.model_copy(update={"message": message, "hint": hint})
+
+
+def _in_passing(meaning: str) -> str:
+    return meaning[0].lower() + meaning[1:].rstrip(".")
+
+
 def declared(*names: str) -> dict[int | str, dict[str, Any]]:
     """The answers of a route that may fail with these types, for its description; any may fail by our fault."""
     answers: dict[int | str, dict[str, Any]] = {}
@@ -153,7 +184,7 @@ def declared(*names: str) -> dict[int | str, dict[str, Any]]:
             type=ERRORS + name,
             title=meaning,
             status=status,
-            detail=meaning[0].lower() + meaning[1:].rstrip("."),
+            detail=_in_passing(meaning),
             hint="The page of this type says what to do.",
             retryable=retryable,
         )
@@ -176,19 +207,22 @@ def install(app: FastAPI) -> None:
 
 
 async def _on_error(_: Request, error: Exception) -> Response:
-    if type(error) not in _SHOWN | {BadFields} or not isinstance(error, TwinlineError) or type(error) is Misconfigured:
+    shown = _SHOWN | {BadFields, BadRows}
+    if type(error) not in shown or not isinstance(error, TwinlineError) or type(error) is Misconfigured:
         return our_fault(error)
+    if isinstance(error, BadRows):
+        error = BadRows([row_told(row) for row in error.problems])
     status = _status(type(error))
-    untold = _UNTOLD.get(type(error))
-    meaning = _meaning(ORDER_ERRORS.get(error.type, type(error)))
+    detail, hint = told(error.type, error.message, error.hint)
     problem = Problem(
         type=ERRORS + error.type,
-        title=meaning,
+        title=KNOWN[error.type][1],
         status=status,
-        detail=error.message if untold is None else meaning[0].lower() + meaning[1:].rstrip("."),
-        hint=untold or error.hint,
+        detail=detail,
+        hint=hint,
         retryable=error.retryable,
         errors=error.problems if isinstance(error, BadFields) else (),
+        rows=error.problems[:MOST_ROWS] if isinstance(error, BadRows) else (),
     )
     return _respond(problem, _headers(error, status))
 
@@ -239,7 +273,7 @@ async def _on_query(_: Request, error: Exception) -> Response:
 _QUERY_RULES: Final = {
     "region": "1 to 32 of a-z, 0-9 and hyphen",
     "pair": "1 to 32 of a-z, 0-9 and hyphen",
-    "state": "present, blocked or absent",
+    "state": "one of those that the description names",
     "behind": "true or false",
     "limit": "a whole number from 1 to 1000",
     "cursor": "one that a list gave",

@@ -1,6 +1,5 @@
 """Begins, watches and stops bulk runs, and shows them to people and programs."""
 
-import asyncio
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,9 @@ from starter.cli.invalid import invalid_order
 from starter.cli.render import Exit, cells, err, moment, out, plain_table, say, show_json, show_table
 from starter.cli.running import confirm
 from starter.client import Twinline
+from starter.invalid import BadRows
 from twinline.bulk import (
+    MOST_ITEMS,
     BulkChange,
     BulkCounts,
     BulkKind,
@@ -42,8 +43,6 @@ from twinline.messages import Message
 from twinline.rows import LARGEST_FILE, read_rows
 from twinline.summaries import bulk_summary, counts_in_words
 
-EVERY: Final = 0.3
-"""Seconds between two looks at how a run stands."""
 SHOWN: Final = 40
 """Changes and problems that a person is shown of each; --json has all."""
 
@@ -71,7 +70,8 @@ class Wanted:
         """What its rows ask for; raises UnreadableFile."""
         if self.file is None:
             return ()
-        rows = read_rows(_read(self.file), columns=bulk.COLUMNS[self.kind], alone=bulk.ALONE.get(self.kind))
+        columns, alone = bulk.COLUMNS[self.kind], bulk.ALONE.get(self.kind)
+        rows = read_rows(_read(self.file), columns=columns, most=MOST_ITEMS + 1, alone=alone)
         return bulk.items_of(self.kind, rows, self.defaults)
 
 
@@ -138,7 +138,7 @@ async def begin_run(wanted: Wanted, begin: Begin) -> int:
         if plan.problems and not begin.skip_invalid:
             if not begin.as_json:
                 _print_problems(plan.problems)
-            raise bulk.invalid_rows(plan.problems)
+            raise BadRows(plan.problems)
         if not plan.known and plan.changes and not begin.yes:
             if not begin.as_json:
                 _print_changes(plan, err())
@@ -239,24 +239,15 @@ async def _watch(
         transient=True,
     )
     shown = not as_json and console.is_terminal and timeout != 0
-    began, settled_since = time.monotonic(), None
+    began, following = time.monotonic(), bulk.follow(ledger, caller, run, grace=context.settings.grace)
     with progress if shown else nullcontext():
         bar = progress.add_task(run, total=None, stands="")
-        while True:
-            found = await bulk.view(ledger, caller, run)
+        async for found in following:
             counts = found.counts
             finished = counts.items - counts.open
             progress.update(bar, total=counts.items, completed=finished, stands=counts_in_words(counts))
-            now = time.monotonic()
-            if found.state != "running" and settled_since is None:
-                settled_since = now
-            if settled_since is not None and (
-                counts.going == 0 or now - settled_since > context.settings.grace.total_seconds()
-            ):
+            if timeout is not None and time.monotonic() - began >= timeout:
                 return
-            if timeout is not None and now - began >= timeout:
-                return
-            await asyncio.sleep(EVERY)
 
 
 def _show_plan(plan: BulkPlan, *, as_json: bool) -> int:

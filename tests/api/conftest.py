@@ -111,10 +111,15 @@ class Shop:
     port: int
 
     async def token(
-        self, caller: str = "shop", scopes: frozenset[Scope] = EVERYTHING, *, reseller: bool = False
+        self,
+        caller: str = "shop",
+        scopes: frozenset[Scope] = EVERYTHING,
+        *,
+        reseller: bool = False,
+        rate: int = 1_000_000,
     ) -> Api:
-        """The API for somebody with a new token, which may send as much as it likes."""
-        new = NewToken(caller=caller, scopes=scopes, reseller=reseller, rate=1_000_000)
+        """The API for somebody with a new token, which may send as much as it likes unless a rate is given."""
+        new = NewToken(caller=caller, scopes=scopes, reseller=reseller, rate=rate)
         return Api(self.port, await new_token(self.house.ledger, new))
 
 

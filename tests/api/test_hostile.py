@@ -55,7 +55,10 @@ FEW = settings(
 
 async def rows(shop: Shop) -> dict[str, int]:
     """How much there is of everything that an order leaves behind."""
-    tables = (models.Line, models.Order, models.Grant, models.Block, models.Event, models.Mail, models.TrialRequest)
+    tables = (
+        *(models.Line, models.Order, models.Grant, models.Block, models.Event, models.Mail, models.TrialRequest),
+        *(models.Bulk, models.BulkItem),
+    )
     async with shop.house.ledger.read() as tx:
         return {
             table.__name__: (await tx.session.exec(select(func.count()).select_from(table))).one() for table in tables
@@ -106,6 +109,7 @@ async def test_no_name_in_any_address_can_break_anything(shop: Shop, api: Api, o
         assert (reply.status, reply.problem) in (
             (404, "UnknownOrder"),
             (404, "UnknownLine"),
+            (404, "UnknownBulk"),
             (404, "NoSuchPath"),
             # Two dots, or nothing, lead to another path.
             (405, "MethodNotAllowed"),

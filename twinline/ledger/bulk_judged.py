@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlmodel import col, or_, select
+from sqlalchemy import ColumnElement
+from sqlmodel import col, or_, select, true
 
 from twinline.bulk import (
     BlockItem,
@@ -26,7 +27,7 @@ from twinline.errors import InvalidOrder, LineErased, TwinlineError
 from twinline.ledger import models, rules
 from twinline.ledger.filing import earlier_order, identity_of
 from twinline.ledger.imports import refuse_over, username_taken
-from twinline.ledger.lines import LineRows, lines_with_rows, name_hash, unknown_line
+from twinline.ledger.lines import LineRows, lines_with_rows, name_hash, opened_by, unknown_line
 from twinline.ledger.orders import active_block, refuse_closed, refuse_ended, refuse_lifted, refuse_past
 from twinline.ledger.placement import unknown_pair, unknown_region
 from twinline.ledger.tx import ReadTx
@@ -61,7 +62,7 @@ class Judged:
     problem: RowProblem | None = None
 
 
-async def running_lines(tx: ReadTx, job: BulkExtend) -> tuple[Asked, ...]:
+async def running_lines(tx: ReadTx, job: BulkExtend, *, caller: str) -> tuple[Asked, ...]:
     """Every line that an extension of a region or pair is for, by name. Raises UnknownRegion, UnknownPair."""
     line, pair = models.Line, models.Pair
     pairs = dict((await tx.session.exec(select(pair.name, pair.region))).all())
@@ -71,6 +72,8 @@ async def running_lines(tx: ReadTx, job: BulkExtend) -> tuple[Asked, ...]:
         raise unknown_pair(job.pair, [name for name, region in pairs.items() if region == job.region])
     wanted = [name for name, region in pairs.items() if region == job.region and job.pair in (None, name)]
     query = select(line.username).where(col(line.pair).in_(wanted), line.state != "absent").order_by(line.username)
+    if job.own:
+        query = query.where(opened_by(caller))
     found = (await tx.session.exec(query)).all()
     return tuple(Asked(row=row, item=ExtendItem(line=name)) for row, name in enumerate(found, start=1))
 
@@ -98,7 +101,7 @@ class _Judge:
         """Load what is needed about all rows at once."""
         names = {name_of(one.item) for one in asked if one.item is not None}
         pairs = dict((await tx.session.exec(select(models.Pair.name, models.Pair.region))).all())
-        judge = cls(tx, new, now, await _Lines.load(tx, names), pairs)
+        judge = cls(tx, new, now, await _Lines.load(tx, names, _seen(new)), pairs)
         judge._earlier = await judge._taken_before(asked)
         return judge
 
@@ -204,6 +207,11 @@ class _Judge:
         return found
 
 
+def _seen(new: NewBulk) -> ColumnElement[bool]:
+    """Which lines there are for the caller."""
+    return opened_by(new.caller) if new.job.own else true()
+
+
 def _glimpse(rows: LineRows) -> LineGlimpse:
     last = rows.last_grant
     blocks = tuple(f"{block.owner}/{block.case}" for block in rows.active_blocks)
@@ -223,13 +231,13 @@ class _Lines:
         self._erased = erased
 
     @classmethod
-    async def load(cls, tx: ReadTx, names: Collection[str]) -> "_Lines":
-        """Load those of these names; the rest are not there, or were erased."""
+    async def load(cls, tx: ReadTx, names: Collection[str], seen: ColumnElement[bool]) -> "_Lines":
+        """Load those of these names that may be `seen`; the rest are not there, or were erased."""
         line, found = models.Line, dict[str, LineRows]()
         wanted = sorted({name.casefold() for name in names})
         for some in chunks(wanted, _SEVERAL):
             query = select(line).where(
-                or_(col(line.username_casefold).in_(some), col(line.id).in_(some)), col(line.erased_at).is_(None)
+                or_(col(line.username_casefold).in_(some), col(line.id).in_(some)), col(line.erased_at).is_(None), seen
             )
             loaded = await lines_with_rows(tx, (await tx.session.exec(query)).all())
             # A name counts before an id: names are what people mean.
@@ -238,7 +246,8 @@ class _Lines:
         hashes = {name_hash(tx.keys, name): name for name in wanted if name not in found}
         erased: set[str] = set()
         for some in chunks(list(hashes), _SEVERAL):
-            gone = await tx.session.exec(select(line.username_casefold).where(col(line.username_casefold).in_(some)))
+            query = select(line.username_casefold).where(col(line.username_casefold).in_(some), seen)
+            gone = await tx.session.exec(query)
             erased |= {hashes[each] for each in gone}
         return cls(found, erased)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from pydantic import AwareDatetime, SecretStr
-from sqlalchemy import BindParameter, bindparam
+from sqlalchemy import BindParameter, ColumnElement, bindparam
 from sqlmodel import col, select
 
 from twinline.errors import LineErased, UnknownLine
@@ -160,6 +160,13 @@ def unknown_line(username: str) -> UnknownLine:
     return UnknownLine(
         f"there is no line {bounded(username)}", hint="Check the spelling; `twinline line list` shows all lines."
     )
+
+
+def opened_by(caller: str) -> ColumnElement[bool]:
+    """Whether a line was opened by an order of this caller; that never changes, and holds when it was erased."""
+    event = models.Event
+    opening = select(event.what).where(event.what == "line.opened", event.who == caller)
+    return opening.where(event.line_id == models.Line.id).exists()
 
 
 def name_hash(keys: KeyRing, username: str) -> str:

@@ -8,13 +8,20 @@ from typing import Final
 
 from pydantic import AwareDatetime, SecretStr
 from sqlmodel import col, func, or_, select
-from sqlmodel.sql.expression import SelectOfScalar
 
 from twinline.errors import InvalidOrder, UnknownOrder
 from twinline.ledger import models
 from twinline.ledger.filing import identity_of
 from twinline.ledger.halves import HalfProgress, progress_of
-from twinline.ledger.lines import LineRows, held_by, line_by_username, lines_with_rows, mark_of, password_of
+from twinline.ledger.lines import (
+    LineRows,
+    held_by,
+    line_by_username,
+    lines_with_rows,
+    mark_of,
+    opened_by,
+    password_of,
+)
 from twinline.ledger.models import GrantEnding, Plan
 from twinline.ledger.rules import LineState
 from twinline.ledger.tx import ReadTx
@@ -139,7 +146,7 @@ async def list_lines(tx: ReadTx, wanted: LineFilter, *, cursor: str | None = Non
     if wanted.state is not None:
         query = query.where(models.Line.state == wanted.state)
     if wanted.opened_by is not None:
-        query = query.where(_opening(wanted.opened_by).where(models.Event.line_id == models.Line.id).exists())
+        query = query.where(opened_by(wanted.opened_by))
     if wanted.behind is not None:
         late = select(models.Half.line_id).where(models.Half.wanted > models.Half.proven)
         behind = col(models.Line.id).in_(late)
@@ -177,13 +184,8 @@ async def order_ids_like(
 
 async def is_opened_by(tx: ReadTx, line_id: str, caller: str) -> bool:
     """Whether this caller's order opened the line; that never changes, and holds when the line was erased."""
-    found = await tx.session.exec(_opening(caller).where(models.Event.line_id == line_id))
+    found = await tx.session.exec(select(models.Line.id).where(models.Line.id == line_id, opened_by(caller)))
     return found.first() is not None
-
-
-def _opening(caller: str) -> SelectOfScalar[str]:
-    event = models.Event
-    return select(event.what).where(event.what == "line.opened", event.who == caller)
 
 
 async def reveal_password(tx: ReadTx, username: str) -> SecretStr:
