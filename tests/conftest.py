@@ -5,10 +5,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 from temporalio.testing import TimeSkipper
 
 from tests.support.temporal import DevServer, dev_server
 from twinline.keys import KeyRing
+
+# How long an example takes says nothing on a machine that others use too.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")
