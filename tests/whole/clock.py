@@ -26,17 +26,21 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.testservice.v1 import LockTimeSkippingRequest, SleepRequest, UnlockTimeSkippingRequest
 from temporalio.api.workflowservice.v1 import ListClosedWorkflowExecutionsRequest, ListOpenWorkflowExecutionsRequest
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import GrpcCompression, RPCError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from tests.support.temporal import launched
+from tests.whole.sticky import Wire
 from twinline.codec import data_converter
 from twinline.keys import KeyRing
 from twinline.sandbox.processes import free_port
 
 LOOK_EVERY: Final = 0.02
-PATIENCE: Final = 3.0
-"""Seconds between two looks at what a clock that does not go on waits for."""
+PATIENCE: Final = 6.0
+"""Seconds between two looks at what a clock that does not go on waits for.
+
+Twice that is more than a task may take whose worker has ended (10 s): then another one is given it.
+"""
 STANDS_STILL: Final = 100.0
 """Seconds of real time after which something is said to hang; not a measure of speed."""
 MOMENT: Final = timedelta(seconds=2)
@@ -239,8 +243,9 @@ class Times:
 
     clock: Clock
     clients: Mapping[str, Client]
-    connect: Callable[[str], Awaitable[Client]]
-    """Another connection, to a namespace."""
+    port: int
+    connect: Callable[[str, Wire | None], Awaitable[Client]]
+    """Another connection, to a namespace, through a wire or on its own."""
     watch: Watch
 
 
@@ -253,25 +258,30 @@ async def test_server(keys: KeyRing) -> AsyncGenerator[Times]:
     watch = Watch()
     try:
 
-        async def connect(namespace: str) -> Client:
-            return await _client(port, namespace, keys, watch)
+        async def connect(namespace: str, wire: Wire | None = None) -> Client:
+            address = f"127.0.0.1:{port}" if wire is None else wire.address
+            return await _client(address, namespace, keys, watch)
 
         clients = {name: await connect(name) for name in NAMESPACES}
         clock = watch.clock = Clock(clients["default"])
         await clock.services.test_service.lock_time_skipping(LockTimeSkippingRequest())
         await clock.ask()
-        yield Times(clock, clients, connect, watch)
+        yield Times(clock, clients, port, connect, watch)
     finally:
         process.kill()
         await process.wait()
 
 
-async def _client(port: int, namespace: str, keys: KeyRing, watch: Watch) -> Client:
+async def _client(address: str, namespace: str, keys: KeyRing, watch: Watch) -> Client:
     async with asyncio.timeout(20):
         while True:
             try:
                 return await Client.connect(
-                    f"127.0.0.1:{port}", namespace=namespace, data_converter=data_converter(keys), interceptors=[watch]
+                    address,
+                    namespace=namespace,
+                    data_converter=data_converter(keys),
+                    interceptors=[watch],
+                    grpc_compression=GrpcCompression.NONE,
                 )
             except RuntimeError:
                 # Its port can't be waited for.

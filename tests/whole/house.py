@@ -18,6 +18,7 @@ import worker
 from starter.client import Twinline
 from tests.whole.box import Box
 from tests.whole.clock import Times, test_server
+from tests.whole.sticky import Wire, hand_back
 from tests.workflows.house import inventory
 from twinline.errors import Unavailable
 from twinline.hosts.writer import HostWriter
@@ -107,6 +108,8 @@ class Process:
     writers: list[HostWriter]
     workers: list[Worker]
     tasks: list[asyncio.Task[None]]
+    wire: Wire | None
+    """That of the worker of orders, which alone has a queue of its own."""
 
     async def stop(self) -> None:
         await asyncio.gather(*(each.shutdown() for each in self.workers))
@@ -114,6 +117,8 @@ class Process:
         for writer in self.writers:
             await writer.close()
         await self.ledger.close()
+        if self.wire is not None:
+            await self.wire.close()
 
 
 class House:
@@ -148,6 +153,8 @@ class House:
         self.counts: Counter[str] = Counter()
         self._url = f"sqlite:///{folder / 'ledger.db'}"
         self._running: dict[tuple[str, Part], Process] = {}
+        self._left: list[asyncio.Task[None]] = []
+        """Who looks after the queues of workers that have ended."""
 
     async def start(self, part: Part, namespace: str = FIRST) -> None:
         """Start one part of a namespace's workers, if it does not run."""
@@ -166,10 +173,14 @@ class House:
                 if "workflow_runner" in options:
                     # Its sandbox, which costs more than all else in a life, is that of the other tests.
                     options["workflow_runner"] = UnsandboxedWorkflowRunner()
-                made.append(Worker(client, task_queue=task_queue, **options))
+                if wire is not None:
+                    options["identity"] = wire.identity
+                # The SDK would read all modules for a build id that nobody looks at.
+                made.append(Worker(client, task_queue=task_queue, build_id="today", **options))
 
+        wire = await self._wire() if part == "orders" else None
         # A connection of its own, as a process has: one connection refuses two workers of one queue.
-        client = await self.times.connect(namespace)
+        client = await self.times.connect(namespace, wire)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(worker, "Worker", make)
             worker.build_workers(
@@ -184,7 +195,13 @@ class House:
             )
         workers = made
         tasks = [asyncio.create_task(each.run()) for each in workers]
-        self._running[namespace, part] = Process(ledger, writers, workers, tasks)
+        self._running[namespace, part] = Process(ledger, writers, workers, tasks, wire)
+
+    async def _wire(self) -> Wire:
+        self.counts["workers of orders"] += 1
+        wire = Wire(f"orders-{self.counts['workers of orders']}", self.times.port)
+        await wire.open()
+        return wire
 
     async def _to_the_moment(self, task: TakeOrder[Order] | TakeCancel) -> TakeOrder[Order] | TakeCancel:
         if self.moment is None or abs(task.at - self.moment) > A_SECOND:
@@ -200,7 +217,14 @@ class House:
         """End one part in the middle of whatever it does."""
         process = self._running.pop((namespace, part), None)
         if process is not None:
-            await process.stop()
+            await self.retire(process, namespace)
+
+    async def retire(self, process: Process, namespace: str = FIRST) -> None:
+        """End a process, and see to it that what it had cached is done by another one."""
+        await process.stop()
+        if process.wire is not None and process.wire.queue is not None:
+            handing = hand_back(self.clients[namespace], process.wire.queue, ORDERS_QUEUE)
+            self._left.append(asyncio.create_task(handing))
 
     async def relieve(self, part: Part) -> Process | None:
         """Start another process for a part before the one that runs has ended, and give the old one."""
@@ -214,6 +238,9 @@ class House:
             box.wake()
         for namespace, part in list(self._running):
             await self.end(part, namespace)
+        for each in self._left:
+            each.cancel()
+        await asyncio.gather(*self._left, return_exceptions=True)
 
     async def reconcile(self, host: str) -> Reconciled:
         """Bring a host in step, as it is done every ten minutes."""

@@ -1,12 +1,14 @@
 """Random orders, faults, duplicates, restarts and hours on the whole of twinline, held to the invariants of design.md.
 
-TWINLINE_SEED chooses other lives than the usual ones; TWINLINE_LIVES says how many `make soak` goes through.
+TWINLINE_SEED chooses other lives than the usual ones; TWINLINE_LIVES says how many `make soak` goes through, in pieces
+that can be kept (`tally`).
 """
 
 import asyncio
 import contextlib
 import shutil
-from collections import Counter
+import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime, timedelta
@@ -24,6 +26,7 @@ from tests.whole.clock import ServerHangs
 from tests.whole.house import House, Lapse, run_house
 from tests.whole.picture import PAIRS
 from tests.whole.quick import make_quick
+from tests.whole.tally import Piece, Tally, missing
 from tests.whole.world import OrderKind, World
 from twinline.hosts.errors import HostKeyMismatch
 
@@ -31,6 +34,8 @@ SEED: Final = 7
 LIVES, STEPS = 4, 8
 """The first two of hypothesis are always the simplest that there can be."""
 SOAK_LIVES: Final = 2_000
+PIECE: Final = 100
+"""Lives of one seed; the next piece has the next seed."""
 REACHED: Final = (
     "near: grant.given within 1 ms of an end",
     "near: order.cancelled within 1 ms of an end",
@@ -41,6 +46,8 @@ REACHED: Final = (
     "met: move while block is being written",
     "met: cancel here while renew is being written",
     "met: cancel here while move is being written",
+    "orders restart",
+    "orders relieved",
     "late: renew tried again after a block",
     "order cancel in Temporal",
     "withdrawn",
@@ -325,7 +332,7 @@ class Life(RuleBasedStateMachine):
         await asyncio.sleep(0.2)
         box.wake()
         if old is not None:
-            await old.stop()
+            await self.house.retire(old)
 
     @rule(orders=few, host=hosts, which=numbers)
     def host_is_set_back(self, orders: Orders, host: int, which: int) -> None:
@@ -367,6 +374,31 @@ class Life(RuleBasedStateMachine):
     async def restart_hosts(self) -> None:
         await self.house.end("hosts")
         await self.house.start("hosts")
+
+    @rule(orders=some, meanwhile=few)
+    def worker_of_orders_restarts(self, orders: Orders, meanwhile: Orders) -> None:
+        self.step(f"orders restart: {list(meanwhile)}", orders, lambda: self.restart_orders(meanwhile))
+
+    async def restart_orders(self, meanwhile: Orders) -> None:
+        """The worker ends in the middle of it, and what is ordered then waits for its successor."""
+        await self.house.end("orders")
+        for kind, which in meanwhile:
+            await self.world.place(kind, which)
+        await asyncio.sleep(0.02 if meanwhile else 0)
+        await self.house.start("orders")
+
+    @rule(orders=some, later=few)
+    def worker_of_orders_is_relieved(self, orders: Orders, later: Orders) -> None:
+        self.step(f"orders relieved: {list(later)}", orders, lambda: self.relieve_orders(later))
+
+    async def relieve_orders(self, later: Orders) -> None:
+        """A second worker works beside the first for a while, and then alone."""
+        old = await self.house.relieve("orders")
+        for kind, which in later:
+            await self.world.place(kind, which)
+        await asyncio.sleep(0.02 if later else 0)
+        if old is not None:
+            await self.house.retire(old)
 
     @rule(orders=some)
     def ledger_is_opened_anew(self, orders: Orders) -> None:
@@ -421,24 +453,34 @@ def _small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignor
     make_quick(monkeypatch)
 
 
-def live(
-    tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture, *, lives: int, steps: int, number: int
-) -> Counter[str]:
-    """Go through so many lives; how often each thing happened in them."""
-    with surroundings(tmp_path_factory.mktemp("lives"), caplog) as around:
-        go_through("lives", around, lambda: Life(around), lives=lives, steps=steps, number=number)
-    return around.counts
-
-
 def test_a_few_lives_keep_every_law(tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture) -> None:
-    live(tmp_path_factory, caplog, lives=chosen_lives(LIVES), steps=STEPS, number=chosen_seed(SEED))
+    with surroundings(tmp_path_factory.mktemp("lives"), caplog) as around:
+        lives, number = chosen_lives(LIVES), chosen_seed(SEED)
+        go_through("lives", around, lambda: Life(around), lives=lives, steps=STEPS, number=number)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_many_lives_keep_every_law(tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture) -> None:
-    lives = chosen_lives(SOAK_LIVES)
-    seen = live(tmp_path_factory, caplog, lives=lives, steps=STEPS, number=chosen_seed())
+    tally, first, lives = Tally(), chosen_seed(), chosen_lives(SOAK_LIVES)
+    for at, begun in enumerate(range(0, lives, PIECE)):
+        if first + at not in tally.seeds():
+            tally.add(a_piece(tmp_path_factory, caplog, lives=min(PIECE, lives - begun), number=first + at))
+    assert tally.broken() == []
     # In fewer lives one of them may well be missing.
-    if lives >= SOAK_LIVES:
-        assert [each for each in REACHED if not any(each in what for what in seen)] == []
+    if tally.lives() >= SOAK_LIVES:
+        assert missing(tally.counts(), REACHED) == []
+
+
+def a_piece(
+    tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture, *, lives: int, number: int
+) -> Piece:
+    """Go through some lives; the next piece is gone through whatever becomes of this one."""
+    started, broken = time.monotonic(), None
+    with surroundings(tmp_path_factory.mktemp("lives"), caplog) as around:
+        try:
+            go_through("lives", around, lambda: Life(around), lives=lives, steps=STEPS, number=number)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test fails by it
+            broken = "".join(traceback.format_exception(error))
+    seconds = round(time.monotonic() - started)
+    return Piece(seed=number, lives=around.lives, seconds=seconds, counts=around.counts, broken=broken)
