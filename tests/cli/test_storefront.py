@@ -1,9 +1,13 @@
 """The Python client as a storefront uses it: by the example that the docs show, and by what it imports."""
 
 import asyncio
+import re
+import shlex
 import subprocess
 import sys
 from asyncio.subprocess import PIPE
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from starter.ordering import Ordering
 from tests.cli.conftest import Cli
 from tests.support.sshd import die_with_parent
 from tests.support.terminal import environment
+from tests.support.wheels import build_wheel, install_alone, lend
 from twinline.errors import InvalidOrder, Misconfigured, OrderConflict, UnknownOrder, UnknownRegion
 from twinline.messages import ORDER_TYPES, OrderKind
 from twinline.sandbox.world import World
@@ -32,22 +37,34 @@ NEEDED = {"twinline.messages", "temporalio.client", "cryptography"}
 def test_the_client_imports_no_worker_ssh_or_database() -> None:
     said = subprocess.run([sys.executable, "-c", IMPORTS], check=True, capture_output=True, text=True)
     loaded = set(said.stdout.split())
+    for name in NOT_NEEDED:
+        assert find_spec(name), f"{name} is not even there: what should stand here by now?"
     assert loaded & NOT_NEEDED == set()
     assert loaded >= NEEDED
 
 
-async def test_the_example_sells_a_line_once_and_shows_the_receipt(cli: Cli, world: World) -> None:
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that holds what docs/storefront.md has a storefront install, and nothing else."""
+    folder = tmp_path_factory.mktemp("shop")
+    (line,) = re.findall(r"^pip install (?!--)(.+)$", (ROOT / "docs" / "storefront.md").read_text(), re.MULTILINE)
+    lend(install_alone(build_wheel(folder), folder / "venv"), shlex.split(line))
+    return folder / "venv" / "bin" / "python"
+
+
+async def test_the_example_sells_a_line_once_from_an_environment_with_what_the_docs_name_and_shows_the_receipt(
+    cli: Cli, world: World, shop: Path
+) -> None:
+    storefront = partial(run_storefront, shop, world)
     words = ("shopper@example.com", "--region", "eu", "--days", "30", "--order", "P-shop")
-    code, out, err = await storefront(world, *words)
+    code, out, err = await storefront(*words)
     assert (code, err) == (0, "")
     shown = await cli("order", "show", "P-shop", "--caller", "shop", "--json")
     assert shown.code == 0, f"{out}{shown.out}{shown.err}"
     assert out.startswith(f"Thank you! Your line {shown.json['username']} is paid until ")
     assert "mc-eu1       ready\n  os-eu1       ready\n  mail         accepted\n" in out
-    assert await storefront(world, *words) == (0, out, "")
-    code, out, err = await storefront(
-        world, "shopper@example.com", "--region", "us", "--days", "3", "--order", "P-shop"
-    )
+    assert await storefront(*words) == (0, out, "")
+    code, out, err = await storefront("shopper@example.com", "--region", "us", "--days", "3", "--order", "P-shop")
     assert (code, out, err.splitlines()[0].partition(":")[0]) == (1, "", "OrderConflict")
 
 
@@ -122,10 +139,11 @@ async def test_orders_are_found_again_by_their_caller(cli: Cli, world: World, li
         await twinline.orders(caller="x' OR WorkflowId STARTS_WITH '")
 
 
-async def storefront(world: World, *words: str) -> tuple[int | None, str, str]:
+async def run_storefront(python: Path, world: World, *words: str) -> tuple[int | None, str, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(ROOT / "examples" / "storefront.py"), *words),
+        *(str(python), str(ROOT / "examples" / "storefront.py"), *words),
         env=environment(world.env),
+        cwd=python.parent,
         stdout=PIPE,
         stderr=PIPE,
         preexec_fn=die_with_parent,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.wheels import build_wheel, install_alone
 
 LOOK = """
 import pathlib, sys
@@ -34,11 +34,7 @@ print("whole")
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel as it would be given out."""
-    folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (built,) = folder.glob("*.whl")
-    return built
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def test_a_wheel_holds_program_templates_and_migrations(wheel: Path, tmp_path: Path) -> None:
@@ -66,10 +62,7 @@ def test_a_wheel_holds_program_templates_and_migrations(wheel: Path, tmp_path: P
 
 def test_the_installed_wheel_brings_a_program_that_starts(wheel: Path, tmp_path: Path) -> None:
     fresh = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(fresh)], check=True)
-    install = ["uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--python", str(fresh / "bin" / "python")]
-    subprocess.run([Path(sys.executable).parent / install[0], *install[1:], str(wheel)], check=True, cwd=tmp_path)
-    (site,) = fresh.glob("lib/python*/site-packages")
+    site = install_alone(wheel, fresh)
     # What it depends on is borrowed; a path file of ours is not read there, so that twinline itself can't be.
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
