@@ -19,7 +19,7 @@ test: $(VENV)/dev
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not soak" $(TESTS)
 
 soak: $(VENV)/dev
-	@sh tests/system-packages.sh
+	@sh tests/system-packages.sh zsh fish
 	$(BIN)/python -m pytest -m soak $(TESTS)
 
 fuzz: $(VENV)/fuzz

@@ -1,11 +1,15 @@
 #!/bin/sh
 # Installs the system programs that the tests need, or says with which line to do it; never goes on without them.
+# Words given to it are programs, in Debian packages of the same name, that are needed too.
 set -eu
 PATH="$PATH:/usr/sbin:/sbin"
 missing=""
 command -v sshd >/dev/null || missing="$missing openssh-server"
 [ -x /usr/bin/python3 ] || missing="$missing python3"
 command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+for program; do
+    command -v "$program" >/dev/null || missing="$missing $program"
+done
 # Alert rules are tested by Prometheus' own promtool; the package's server and pages are not needed.
 tool=""
 command -v promtool >/dev/null || tool="cd \$(mktemp -d) && apt-get download -qq prometheus && dpkg-deb -x prometheus*.deb . && install usr/bin/promtool /usr/local/bin/"

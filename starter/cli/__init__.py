@@ -14,7 +14,7 @@ from typing import TextIO
 
 import typer
 
-from starter.cli import bulk, codec, drift, erase, hosts, keys, orders, root, shown, tokens, web, world
+from starter.cli import bash_words, bulk, codec, drift, erase, hosts, keys, orders, root, shown, tokens, web, world
 from starter.cli.render import Exit
 
 app = typer.Typer(
@@ -57,7 +57,8 @@ def main() -> None:
         root.without_colours()
     code = 1
     try:
-        app()
+        with bash_words.taken_together():
+            app()
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
         if isinstance(leaving.__context__, BrokenPipeError):

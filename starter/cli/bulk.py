@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from starter.cli import options
+from starter.cli import completing, options
 from starter.cli.orders import moment_option
 from starter.cli.running import perform
 from twinline.bulk import BulkBlock, BulkExtend, BulkImport, BulkKind, Standing
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from starter.cli.bulk_run import Begin, Wanted
 
 RunId = Annotated[str, typer.Option("--run", metavar="ID", help="Your own id of the run; the same run twice is one.")]
-WhichRun = Annotated[str, typer.Argument(metavar="RUN", help="Your own id of the run.")]
+WhichRun = Annotated[str, typer.Argument(metavar="RUN", help="Your own id of the run.", autocompletion=completing.runs)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, line by line, and change nothing.")]
 SkipInvalid = Annotated[bool, typer.Option("--skip-invalid", help="Begin without the rows that can't be carried out.")]
 
@@ -88,7 +88,10 @@ def extend(
     days: Annotated[int, typer.Option("--days", metavar="N", help="How many days each line gets.")],
     run: RunId,
     pair: Annotated[
-        str | None, typer.Option("--pair", metavar="PAIR", help="Only lines of this pair of the region.")
+        str | None,
+        typer.Option(
+            "--pair", metavar="PAIR", help="Only lines of this pair of the region.", autocompletion=completing.pairs
+        ),
     ] = None,
     tell: Annotated[bool, typer.Option("--mail", help="Mail each customer the new end.")] = False,
     dry_run: DryRun = False,
@@ -119,10 +122,22 @@ def import_lines(
     *,
     run: RunId,
     region: Annotated[
-        str | None, typer.Option("--region", metavar="REGION", help="Of rows that name neither region nor pair.")
+        str | None,
+        typer.Option(
+            "--region",
+            metavar="REGION",
+            help="Of rows that name neither region nor pair.",
+            autocompletion=completing.regions,
+        ),
     ] = None,
     pair: Annotated[
-        str | None, typer.Option("--pair", metavar="PAIR", help="The same; the pair that the receivers know.")
+        str | None,
+        typer.Option(
+            "--pair",
+            metavar="PAIR",
+            help="The same; the pair that the receivers know.",
+            autocompletion=completing.pairs,
+        ),
     ] = None,
     dry_run: DryRun = False,
     skip_invalid: SkipInvalid = False,

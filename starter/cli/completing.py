@@ -57,6 +57,13 @@ def open_orders(incomplete: str) -> list[str]:
     return _beginning(incomplete, _known(order_ids(incomplete, AT_MOST, settled=False)))
 
 
+def runs(incomplete: str) -> list[str]:
+    """Ids of the caller `cli`'s own bulk runs, the newest first."""
+    from starter.cli.offered import run_ids
+
+    return [] if len(incomplete) > LONGEST else _beginning(incomplete, _known(run_ids(incomplete, AT_MOST)))
+
+
 def _known(work: Coroutine[object, object, Iterable[str]]) -> Iterable[str]:
     from twinline.errors import TwinlineError
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from starter.cli import options
+from starter.cli import completing, options
 from starter.cli.running import confirm, perform
 
 STOPPED = "Stopped waiting. What has begun goes on without us; the same command again tells how far it is."
@@ -26,6 +26,7 @@ def erase(
             "--host-is-gone",
             metavar="HOST",
             help="Do not wait for this host: you answer for it that its disk is destroyed or wiped. May be repeated.",
+            autocompletion=completing.hosts,
         ),
     ] = None,
     yes: options.Yes = False,

@@ -44,5 +44,14 @@ async def order_ids(beginning: str, limit: int, *, settled: bool | None = None) 
         return await order_ids_like(tx, beginning, caller="cli", settled=settled, limit=limit)
 
 
+async def run_ids(beginning: str, limit: int) -> Iterable[str]:
+    """The caller's own ids of the bulk runs of `cli`; raises Misconfigured, Unavailable, KeyRingError."""
+    from starter.cli.context import Context
+    from twinline.ledger.bulk import run_ids_like
+
+    async with asyncio.timeout(PATIENCE), Context.load().ledger() as ledger, ledger.read() as tx:
+        return await run_ids_like(tx, beginning, caller="cli", limit=limit)
+
+
 def _inventory() -> Inventory:
     return load_inventory(Settings.load().inventory)

@@ -12,7 +12,7 @@ from twinline.inventory import load_inventory
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger, migrate
 from twinline.ledger.setup import sync_inventory
-from twinline.messages import BlockOrder, TrialOrder
+from twinline.messages import BlockOrder, RenewalOrder, TrialOrder
 from twinline.sandbox.processes import free_port
 
 HOSTILE_REASON: Final = "\x9b31m\u202eshared\u200f by \ud7ff[red]"
@@ -105,6 +105,7 @@ async def prepare(folder: Path) -> Alone:
         taken = await take(ledger, TrialOrder(order="T-alone", email="alone@example.com", region="eu"), now=now)
         block = BlockOrder(case="A-alone", line=taken.username, reason=HOSTILE_REASON)
         await take(ledger, block, now=now)
+        await take(ledger, RenewalOrder(order="outage:7:1", line=taken.username, days=1), now=now)
     finally:
         await ledger.close()
     return Alone(folder, taken.username)

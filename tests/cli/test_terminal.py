@@ -5,7 +5,7 @@ import contextlib
 import os
 import re
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tests.support.terminal import CTRL_C, CTRL_D, TAB, Terminal, environment
 from twinline.sandbox.ssh_box import SshBox
 from twinline.sandbox.world import World
 
+ROOT = Path(__file__).resolve().parents[2]
 TWINLINE = Path(sys.executable).parent / "twinline"
 PLAIN: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
     "NO_COLOR": ((), {"NO_COLOR": "1"}),
@@ -149,21 +150,10 @@ async def unreachable(box: SshBox) -> AsyncGenerator[None]:
 async def test_tab_completes_commands_and_what_there_is_in_a_real_bash(
     terminal: Terminal, alone: Alone, tmp_path: Path
 ) -> None:
-    env = environment(
-        {**alone.env, "HOME": str(tmp_path), "PS1": "$ ", "PATH": f"{TWINLINE.parent}:{os.environ['PATH']}"}
-    )
     before = alone.state()
-    bash = await asyncio.create_subprocess_exec(
-        *("bash", "--norc", "--noprofile", "-i"),
-        env=env,
-        stdin=terminal.fd,
-        stdout=terminal.fd,
-        stderr=terminal.fd,
-        start_new_session=True,
-        preexec_fn=die_with_parent,
-    )
+    bash = await interactive("bash", "--norc", "--noprofile", terminal=terminal, home=tmp_path, env=alone.env)
     await terminal.see("$")
-    terminal.type('eval "$(twinline --show-completion bash)"; echo rea""dy\n')
+    terminal.type('eval "$(twinline --show-completion)"; echo rea""dy\n')
     await terminal.see("ready")
     for typed, completed in (
         ("twinline ord", "twinline order"),
@@ -171,6 +161,8 @@ async def test_tab_completes_commands_and_what_there_is_in_a_real_bash(
         ("twinline host check m", "host check mc-eu1"),
         (f"twinline line show {alone.line[:3]}", f"line show {alone.line}"),
         ("twinline block x --owner op", "--owner operator"),
+        ("twinline block x --owner=op", "--owner=operator"),
+        ("twinline order show outage:7:", "show outage:7:1"),
     ):
         terminal.type(typed + TAB)
         await terminal.see(completed)
@@ -181,14 +173,56 @@ async def test_tab_completes_commands_and_what_there_is_in_a_real_bash(
     assert alone.state() == before
 
 
+@pytest.mark.soak
+async def test_tab_completes_in_a_real_zsh(terminal: Terminal, alone: Alone, tmp_path: Path) -> None:
+    await install("zsh", tmp_path)
+    zsh = await interactive("zsh", terminal=terminal, home=tmp_path, env=alone.env)
+    await terminal.see("$")
+    for typed, completed in (
+        # The first Tab only loads the completion: so it is with typer's.
+        ("twinline ord" + TAB, "twinline order"),
+        ("twinline trial jane@example.org --region ", "--region eu"),
+        ("twinline host check m", "host check mc-eu1"),
+        ("twinline order show outage:7:", "show outage:7:1"),
+        ("twinline block x --owner op", "--owner operator"),
+    ):
+        terminal.type(typed + TAB)
+        await terminal.see(completed)
+        terminal.type("\x15clear\n")
+        await terminal.gone(completed)
+    terminal.type("exit\n")
+    assert await zsh.wait() == 0
+
+
+@pytest.mark.soak
+async def test_fish_offers_what_there_is(alone: Alone, tmp_path: Path) -> None:
+    await install("fish", tmp_path)
+    for typed, offered in (
+        ("twinline ord", ["order"]),
+        ("twinline trial jane@example.org --region ", ["eu"]),
+        ("twinline host check m", ["mc-eu1"]),
+        ("twinline order show outage:7:", ["outage:7:1"]),
+        ("twinline block x --owner op", ["operator"]),
+    ):
+        fish = await asyncio.create_subprocess_exec(
+            *("fish", "-c", f"complete -C '{typed}'"), env=shell_env(tmp_path, alone.env), stdout=PIPE, stderr=PIPE
+        )
+        out, err = await fish.communicate()
+        assert ([line.partition("\t")[0] for line in out.decode().splitlines()], err) == (offered, b"")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 async def test_completion_is_installed_for_each_shell(shell: str, tmp_path: Path) -> None:
-    env = environment({"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"})
-    process = await asyncio.create_subprocess_exec(str(TWINLINE), "--install-completion", shell, env=env, stdout=PIPE)
-    await process.communicate()
-    assert process.returncode == 0
+    await install(shell, tmp_path)
     installed = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     assert any("_TWINLINE_COMPLETE=complete_" + shell in text for text in installed)
+
+
+async def test_the_page_tells_how_to_get_it_for_a_shell_that_one_is_not_in() -> None:
+    for shell in ("bash", "zsh", "fish"):
+        code, out, _ = await cold(env={"_TWINLINE_COMPLETE": f"source_{shell}"})
+        assert (code, b"_TWINLINE_COMPLETE=complete_" + shell.encode() in out) == (0, True)
+    assert "_TWINLINE_COMPLETE=source_zsh twinline" in (ROOT / "docs" / "cli.md").read_text()
 
 
 async def test_tab_offers_nothing_and_says_nothing_where_nothing_is_set_or_a_setting_is_wrong(bare: Cli) -> None:
@@ -239,6 +273,33 @@ async def test_closed_streams_are_no_reason_to_fail(alone: Alone) -> None:
         )
         _, err = await process.communicate()
         assert (process.returncode, b"Traceback" in err) == (code, False)
+
+
+async def install(shell: str, home: Path) -> None:
+    """Install the completion for a shell as if we were in it."""
+    env = environment({"HOME": str(home), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"})
+    process = await asyncio.create_subprocess_exec(str(TWINLINE), "--install-completion", shell, env=env, stdout=PIPE)
+    await process.communicate()
+    assert process.returncode == 0
+
+
+async def interactive(*words: str, terminal: Terminal, home: Path, env: Mapping[str, str]) -> Process:
+    """Start a shell at the terminal."""
+    return await asyncio.create_subprocess_exec(
+        *(*words, "-i"),
+        env=shell_env(home, env),
+        stdin=terminal.fd,
+        stdout=terminal.fd,
+        stderr=terminal.fd,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+
+
+def shell_env(home: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """What a shell is started with that finds our program and no settings of a person."""
+    path = f"{TWINLINE.parent}:{os.environ['PATH']}"
+    return environment({**env, "HOME": str(home), "ZDOTDIR": str(home), "PS1": "$ ", "PATH": path})
 
 
 async def cold(*words: str | bytes, env: Mapping[str, str]) -> tuple[int | None, bytes, bytes]:

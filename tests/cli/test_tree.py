@@ -36,6 +36,8 @@ def test_every_command_has_help_and_an_example_that_its_parser_takes(
         assert tuple(words[:own]) == leaf.path
         leaf.parse(words[own:])
     for param in leaf.command.params:
+        if param.metavar in ("HOST", "LINE", "PAIR", "REGION", "RUN"):
+            assert param._custom_shell_complete is not None, f"Tab offers nothing for {param.name} of `twinline {leaf}`"
         assert param.help, f"`twinline {leaf}` does not say what {param.name} is"
 
 

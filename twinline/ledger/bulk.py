@@ -230,6 +230,13 @@ async def list_bulks(tx: ReadTx, *, caller: str | None, cursor: str | None = Non
     )
 
 
+async def run_ids_like(tx: ReadTx, beginning: str, *, caller: str, limit: int) -> tuple[str, ...]:
+    """The caller's own ids of runs with this beginning, of the newest first."""
+    bulk = models.Bulk
+    query = select(bulk.run).where(bulk.caller == caller, col(bulk.run).startswith(beginning, autoescape=True))
+    return tuple(await tx.session.exec(query.order_by(col(bulk.created_at).desc()).limit(limit)))
+
+
 async def bulk_items(
     tx: ReadTx, caller: str, run: str, *, cursor: str | None = None, limit: int = 100, standing: Standing | None = None
 ) -> ItemPage:
