@@ -162,7 +162,10 @@ class Twinline(Ordering):
         OrderConflict when its id was used for another order, and Unavailable when Temporal does not answer. Placing it
         again is always safe.
         """
-        handle = await self._start(order, priority or priority_of(order))
+        handle, new = await self._start(order, priority or priority_of(order))
+        if new and patience <= timedelta(0):
+            # Nobody has to be asked what stands under this id, and the worker has other things to do.
+            return OrderStatus(fingerprint=order.fingerprint(), done=False)
         status = await self._awaited(handle, patience)
         fingerprint = await self._placed(handle, order) if status is None else status.fingerprint
         if fingerprint != order.fingerprint():
@@ -482,26 +485,29 @@ class Twinline(Ordering):
         status = await self.progress(workflow_id)
         return status.receipt.halves if status is not None and status.done and status.receipt is not None else None
 
-    async def _start(self, order: AnyOrder, priority: Priority) -> _Handle:
+    async def _start(self, order: AnyOrder, priority: Priority) -> tuple[_Handle, bool]:
+        """The workflow of an order, and whether it was started just now."""
         workflow_id = order_workflow_id(order)
         kind = order_kind(order)
         try:
-            return await self._client.start_workflow(
+            started = await self._client.start_workflow(
                 _WORKFLOWS[kind],
                 order,
                 id=workflow_id,
                 task_queue=ORDERS_QUEUE,
                 result_type=OrderStatus,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                # The same as to use the one that is there, but that it says so.
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 id_reuse_policy=_reuse_policy(kind),
                 static_summary=summary_of(order),
                 static_details=details_of(order),
                 priority=priority,
             )
         except WorkflowAlreadyStartedError:
-            return self._client.get_workflow_handle(workflow_id, result_type=OrderStatus)
+            return self._client.get_workflow_handle(workflow_id, result_type=OrderStatus), False
         except RPCError as error:
             raise _unavailable(error) from None
+        return started, True
 
     async def _placed(self, handle: _Handle, order: AnyOrder) -> str:
         """The fingerprint of the order that stands under this id, for when no worker can be asked.

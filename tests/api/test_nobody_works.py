@@ -31,7 +31,10 @@ async def test_orders_wait_in_temporal_and_an_id_is_one_order_all_the_same(
                 api = Api(port, await new_token(ledger, NewToken(caller="shop", scopes=EVERYTHING)))
                 other = Api(port, await new_token(ledger, NewToken(caller="other", scopes=EVERYTHING)))
                 body: dict[str, Any] = {"order": "safe-1", "email": "safe@example.com", "region": "eu"}
-                placed = await api.post("trials", wait=0, **body)
+                with monkeypatch.context() as patched:
+                    # Who does not wait for a new order does not wait for the answer of a worker either.
+                    patched.setattr(Twinline, "progress", None)
+                    placed = await api.post("trials", wait=0, **body)
                 assert (placed.status, placed.json["receipt"]) == (202, None)
                 reply = await api.post("trials", wait=0, **{**body, "email": "another@example.com"})
                 assert (reply.status, reply.problem) == (422, "OrderConflict")
