@@ -1,5 +1,7 @@
 """The migrations make exactly the tables that the code uses, and protect what must not change."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,6 +69,13 @@ async def test_every_step_keeps_what_the_ledger_held_before_it(empty: str, keys:
             assert host.created_at == datetime(2026, 1, 1, tzinfo=UTC)
     finally:
         await ledger.close()
+
+
+def test_the_last_migration_is_known_without_alembic() -> None:
+    """Loading it would cost every command that looks whether the ledger is of its version."""
+    assert ScriptDirectory(str(Path(migrations.__file__).parent)).get_heads() == [migrations.HEAD]
+    loaded = "import sys, twinline.ledger.schema; sys.exit('alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loaded], check=False).returncode == 0
 
 
 async def test_migrating_again_changes_nothing(desk: Desk) -> None:
