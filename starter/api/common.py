@@ -13,7 +13,8 @@ from twinline.logs import note
 _BEARER: Final = HTTPBearer(auto_error=False, scheme_name="token", description="A token that `twinline token` made.")
 
 
-def _desk(request: Request) -> Desk:
+async def _desk(request: Request) -> Desk:
+    # Not a plain function: FastAPI would send each request to a thread and back for it.
     return request.app.state.desk
 
 

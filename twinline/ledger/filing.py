@@ -3,7 +3,9 @@
 import hmac
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
+from sqlalchemy import bindparam
 from sqlmodel import select
 
 from twinline.errors import LineErased, OrderCancelled, OrderConflict
@@ -21,6 +23,9 @@ from twinline.messages import (
     order_kind,
     order_ref,
 )
+
+_BY_IDENTITY: Final = select(models.Order).where(models.Order.identity == bindparam("identity"))
+"""Made once, because making it costs as much as carrying it out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +73,7 @@ async def repeated_order(tx: WriteTx, filing: Filing) -> Recorded | None:
 async def earlier_order(tx: ReadTx, order: AnyOrder) -> Recorded | None:
     """What was recorded when this very order came before; raises as `repeated_order` does."""
     identity = _identity(order)
-    query = select(models.Order).where(models.Order.identity == identity)
-    earlier = (await tx.session.exec(query)).one_or_none()
+    earlier = (await tx.session.exec(_BY_IDENTITY, params={"identity": identity})).one_or_none()
     if earlier is None:
         if await tx.row(models.Withdrawal, identity) is not None:
             raise _cancelled(order)

@@ -88,14 +88,14 @@ async def admit_trial(
 
 async def refuse_taken_id(tx: ReadTx, order: Order) -> None:
     """Refuse an order whose id stands for a request for a trial of which nothing was told; raises OrderConflict."""
-    row = await tx.session.get(models.TrialRequest, _identity(order))
+    row = await tx.row(models.TrialRequest, _identity(order))
     if row is not None:
         _refuse_other(row, fingerprint_of(tx, order))
 
 
 async def was_asked_for(tx: ReadTx, *, caller: str, ref: str) -> bool:
     """Whether this caller asked for a trial under that id, of which nothing was told."""
-    row = await tx.session.get(models.TrialRequest, identity_of(OrderKind.TRIAL, caller, ref))
+    row = await tx.row(models.TrialRequest, identity_of(OrderKind.TRIAL, caller, ref))
     return row is not None and row.fingerprint is not None
 
 
