@@ -6,7 +6,7 @@ RIVALS := .venv-bench
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS ?= 3
 
-.PHONY: demo dev test lint format soak fuzz bench bench-hosts bench-orders lock
+.PHONY: demo dev test lint format soak fuzz bench bench-api bench-hosts bench-orders lock
 
 demo: $(VENV)/run
 	@$(BIN)/twinline demo $(DEMO)
@@ -39,7 +39,11 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-hosts bench-orders
+bench: bench-hosts bench-orders bench-api
+
+bench-api: $(VENV)/dev
+	@sh tests/system-packages.sh
+	$(BIN)/python -m benchmarks.api
 
 bench-orders: $(VENV)/dev
 	@sh tests/system-packages.sh

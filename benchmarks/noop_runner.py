@@ -27,6 +27,10 @@ class NoopRunner:
         """The process id of its worker."""
         return self._worker.pid
 
+    async def stop(self) -> None:
+        """Stop its worker; what is started from now on waits."""
+        await self._worker.stop()
+
     async def run(self) -> str:
         """One no-op order from call to answer; its workflow id."""
         self._number += 1

@@ -4,16 +4,9 @@
 worth nothing and kept nowhere.
 """
 
-import argparse
-import asyncio
-import os
-import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,10 +14,10 @@ from benchmarks import edits, purchases, storm, transactions, trial
 from benchmarks.arena import run_arena
 from benchmarks.figures import Table
 from benchmarks.noop_runner import run_noop
-from benchmarks.report import ORDERS, Run, page_part, rewrite
+from benchmarks.report import ORDERS
+from benchmarks.script import run_script, say
 from tests.support.sshd import run_sshd
 
-PAGE: Final = Path(__file__).parent.parent / "docs" / "performance.md"
 SEED: Final = 20_260
 TRUE_TIME: Final = 1.0
 FAST: Final = 0.05
@@ -81,31 +74,30 @@ async def measure(folder: Path, size: Size) -> list[Table]:
     # First, while this process has one thread only: sshd is started in a way that others could disturb.
     async with AsyncExitStack() as stack:
         sshd = await stack.enter_async_context(run_sshd(folder / "sshd"))
-        _say("hosts with many records …")
+        say("hosts with many records …")
         hosts = edits.Edits(size.edits)
         await hosts.open(stack, folder, sshd)
         await hosts.measure()
         tables.extend(hosts.tables())
     async with AsyncExitStack() as stack:
-        _say("trials …")
+        say("trials …")
         arenas = [
             await stack.enter_async_context(run_arena(folder / f"world{timescale}", timescale=timescale))
             for timescale in size.timescales
         ]
         noop = await stack.enter_async_context(run_noop(arenas[0].world, arenas[0].client))
         idle, totals = await trial.measure(arenas, noop, times=size.trials)
-        _say("purchases …")
+        say("purchases …")
         bursts = await purchases.measure(arenas, size.bursts)
     async with AsyncExitStack() as stack:
-        _say("purchases over two pairs …")
+        say("purchases over two pairs …")
         grounds = [
             await stack.enter_async_context(storm.run_grounds(folder / f"grounds{timescale}", timescale=timescale))
             for timescale in size.timescales
         ]
         storms, crowds = await storm.measure(grounds, size.storms)
-    asked = await transactions.measure(
-        folder / "counted", timescale=FAST, alone=size.trials, at_once=size.storms.orders
-    )
+        say("what they ask of the ledger …")
+        asked = await transactions.measure(grounds[-1].world, alone=size.trials, at_once=size.storms.orders)
     return [_targets(idle, storms, size.timescales), crowds, asked, *totals, bursts, *tables]
 
 
@@ -133,41 +125,9 @@ def _judged(times: float, *, met: bool) -> str:
     return f"{times:.2f}, {'met' if met else '**missed**'}"
 
 
-def _keep_compiled_programs(folder: Path) -> None:
-    """Let the programs that we start compile their modules once, as an installed twinline does.
-
-    Where PYTHONDONTWRITEBYTECODE is set, each workflow would compile the workflow modules again, because
-    Temporal's sandbox imports them for every run.
-    """
-    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-        os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-async def run(*, quick: bool) -> None:
-    """Measure and print; a whole run also rewrites the page."""
-    load_before, begun = os.getloadavg()[0], time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="twinline-bench-") as folder:
-        _keep_compiled_programs(Path(folder) / "compiled")
-        tables = await measure(Path(folder), QUICK if quick else FULL)
-    seconds = time.monotonic() - begun
-    part = page_part(Run(datetime.now(UTC), seconds, SEED, load_before, os.getloadavg()[0]), tables)
-    print(part)
-    if not quick:
-        rewrite(PAGE, part, ORDERS)
-        _say(f"docs/{PAGE.name} rewritten after {seconds:.0f} s")
-
-
 def main() -> None:
-    """Leave without interpreter finalisation, which the Temporal SDK may abort."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.orders", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the smallest run; keeps no figures")
-    asyncio.run(run(quick=parser.parse_args().quick))
-    sys.stdout.flush()
-    os._exit(0)
+    """Measure, print, and rewrite the page."""
+    run_script("orders", __doc__, measure, full=FULL, quick=QUICK, markers=ORDERS, seed=SEED)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ class Markers:
 
 
 ORDERS: Final = Markers("<!-- orders: begin (written by `make bench-orders`) -->", "<!-- orders: end -->")
+API: Final = Markers("<!-- api: begin (written by `make bench-api`) -->", "<!-- api: end -->")
 HOSTS: Final = Markers("<!-- hosts: begin (written by `make bench-hosts`) -->", "<!-- hosts: end -->")
 
 
@@ -32,18 +33,20 @@ class Run:
 
     date: datetime
     seconds: float
-    seed: int
+    seed: int | None
+    """None where nothing is chosen at random."""
     load_before: float
     load_after: float
 
     def described(self) -> str:
         """One sentence about machine and run; no name or path of the machine."""
         cores = len(os.sched_getaffinity(0))
+        seed = "" if self.seed is None else f"; seed {self.seed}"
         busy = f"{BUSY} " if self.load_before > 1.5 * cores else ""
         return (
             f"Measured {self.date.astimezone(UTC):%Y-%m-%d} in {self.seconds:.0f} s on {cores} {platform.machine()} "
             f"cores, which everything shares (servers, stand-ins, worker and measurement); Linux "
-            f"{platform.release().split('-')[0]}, Python {platform.python_version()}; seed {self.seed}; load average "
+            f"{platform.release().split('-')[0]}, Python {platform.python_version()}{seed}; load average "
             f"{self.load_before:.1f} before and {self.load_after:.1f} at the end. {busy}Shown is the median, in "
             "brackets the 10th and the 90th percentile."
         )

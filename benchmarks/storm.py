@@ -60,7 +60,7 @@ class Grounds:
 
     def __init__(self, world: World, client: Client, noop: NoopRunner) -> None:
         self.timescale = world.timescale
-        self._world = world
+        self.world = world
         self._twinline = Twinline(client)
         self._noop = noop
         self._number = 0
@@ -74,17 +74,17 @@ class Grounds:
 
     async def purchases(self, number: int) -> Storm:
         """That many purchases, placed at once."""
-        return await self._storm(self.purchase, self._world.worker_pid, number)
+        return await self._storm(self.purchase, self.world.worker_pid, number)
 
     async def noops(self, number: int) -> Storm:
         """That many no-op orders, placed at once."""
         return await self._storm(self._noop.run, self._noop.worker_pid, number)
 
     async def _storm(self, place: Callable[[], Awaitable[object]], worker: int | None, number: int) -> Storm:
-        server, ourselves = self._world.temporal.pid, os.getpid()
+        server, ourselves = self.world.temporal.pid, os.getpid()
         if worker is None or server is None:
             raise RuntimeError("the worker or the server does not run")
-        others = descendants(ourselves) - {server, self._world.worker_pid, self._noop.worker_pid}
+        others = descendants(ourselves) - {server, self.world.worker_pid, self._noop.worker_pid}
 
         def used() -> tuple[float, float, float, float]:
             return seconds_of(worker), seconds_of(server), sum(map(seconds_of, others)), seconds_of(ourselves)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -15,20 +14,17 @@ from activities.host_ledger import LedgerOfHosts
 from benchmarks.arena import CALLER, connected, good
 from benchmarks.figures import Table
 from benchmarks.noop import PAIRS
-from benchmarks.storm import GRACE, PATIENCE
+from benchmarks.storm import PATIENCE
 from starter.client import Twinline
 from twinline.hosts.factory import writer_for
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger
 from twinline.ledger.database import Database
-from twinline.ledger.setup import sync_inventory
 from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.mail import SmtpTarget
 from twinline.messages import PurchaseOrder
-from twinline.sandbox.sites import PairPlan
 from twinline.sandbox.world import World
 from twinline.settings import Settings
-from twinline.visibility import register_search_attributes
 from worker import build_workers
 
 _NOT_COUNTED: Final = ("BEGIN", "COMMIT", "ROLLBACK")
@@ -72,7 +68,7 @@ class CountedLedger(Ledger):
 
 
 class Counter:
-    """A world whose worker runs in this process, with a ledger that counts."""
+    """A world's worker in this process, with a ledger that counts."""
 
     def __init__(self, ledger: CountedLedger, twinline: Twinline) -> None:
         self._ledger = ledger
@@ -92,10 +88,12 @@ class Counter:
         good(await self._twinline.place(placed, patience=PATIENCE))
 
 
-async def measure(folder: Path, *, timescale: float, alone: int, at_once: int) -> Table:
-    """Count for purchases one by one, and for many at once."""
-    async with _counter(folder, timescale) as counter:
-        await counter.purchases(1)
+async def measure(world: World, *, alone: int, at_once: int) -> Table:
+    """Count for purchases one by one, and for many at once; the world's own worker is stopped for it."""
+    async with _counter(world) as counter:
+        # Through each pair, so that all connections are open.
+        for _ in range(PAIRS):
+            await counter.purchases(1)
         one_by_one = [await counter.purchases(1) for _ in range(alone)]
         together = await counter.purchases(at_once)
 
@@ -121,20 +119,16 @@ async def measure(folder: Path, *, timescale: float, alone: int, at_once: int) -
 
 
 @asynccontextmanager
-async def _counter(folder: Path, timescale: float) -> AsyncGenerator[Counter]:
-    pairs = [PairPlan(f"eu{number + 1}", region="eu") for number in range(PAIRS)]
-    async with World(folder, pairs=pairs, timescale=timescale, grace=GRACE) as world, AsyncExitStack() as stack:
+async def _counter(world: World) -> AsyncGenerator[Counter]:
+    await world.stop_worker()
+    async with AsyncExitStack() as stack:
         keys = KeyRing.load(Path(world.env["TWINLINE_KEYS"]))
         settings = Settings.model_validate(
             {name.removeprefix("TWINLINE_").lower(): value for name, value in world.env.items() if "TWINLINE" in name}
         )
         ledger = await CountedLedger.open(world.env["TWINLINE_DATABASE_URL"], keys=keys)
         stack.push_async_callback(ledger.close)
-        await ledger.migrate()
         client = await connected(world)
-        await register_search_attributes(client)
-        async with ledger.write() as tx:
-            await sync_inventory(tx, world.inventory, now=datetime.now(UTC))
         writers = [writer_for(host, LedgerOfHosts(ledger)) for host in world.inventory.hosts]
         for writer in writers:
             stack.push_async_callback(writer.close)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.figures import Sample, Table, count, milliseconds, ratio
-from benchmarks.report import HOSTS, ORDERS, Markers, Run, page_part, rewrite
+from benchmarks.report import API, HOSTS, ORDERS, Markers, Run, page_part, rewrite
 
 BEGIN, END = ORDERS.begin, ORDERS.end
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
@@ -37,7 +37,15 @@ HOSTS_TITLES = (
 )
 
 
-@pytest.mark.parametrize(("script", "titles"), [("orders", TITLES), ("hosts", HOSTS_TITLES)])
+API_TITLES = (
+    "4 orders that nobody works on",
+    "One order on an idle machine",
+    "2 orders while the workers work on them",
+    "What else is asked",
+)
+
+
+@pytest.mark.parametrize(("script", "titles"), [("orders", TITLES), ("hosts", HOSTS_TITLES), ("api", API_TITLES)])
 async def test_the_smallest_run_gives_every_table_and_leaves_the_page_alone(
     script: str, titles: tuple[str, ...]
 ) -> None:
@@ -84,7 +92,7 @@ def test_only_what_stands_between_the_markers_is_rewritten(tmp_path: Path) -> No
     assert "old" not in text
 
 
-@pytest.mark.parametrize("markers", [ORDERS, HOSTS], ids=["orders", "hosts"])
+@pytest.mark.parametrize("markers", [ORDERS, HOSTS, API], ids=["orders", "hosts", "api"])
 def test_the_page_has_a_place_for_each_script(tmp_path: Path, markers: Markers) -> None:
     page = tmp_path / "page.md"
     page.write_bytes(PAGE.read_bytes())
