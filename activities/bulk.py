@@ -39,14 +39,22 @@ class BulkActivities:
 
     @activity.defn(name=NameOf.PLACE_ITEMS)
     async def place_items(self, start: BulkStart) -> BulkCounts:
-        """Order the next items and keep what came of them. Cut off anywhere, it may be done again."""
+        """Order the next items and keep what came of them. Cut off anywhere, it may be done again.
+
+        Raises Unavailable once that is kept, if of some nothing was heard.
+        """
         with translated():
             async with heartbeats():
                 async with self._ledger.read() as tx:
                     todo = await bulk.next_items(tx, start.bulk_id, limit=AT_ONCE)
-                results = await unless_shut_down(self._place_all(todo))
+                outcomes = await unless_shut_down(self._place_all(todo))
+                results = [outcome for outcome in outcomes if isinstance(outcome, Placed)]
                 async with self._ledger.write() as tx:
-                    return await bulk.note_placed(tx, start.bulk_id, results, now=datetime.now(UTC))
+                    counts = await bulk.note_placed(tx, start.bulk_id, results, now=datetime.now(UTC))
+                for outcome in outcomes:
+                    if isinstance(outcome, Unavailable):
+                        raise outcome
+                return counts
 
     @activity.defn(name=NameOf.STOP_BULK)
     async def stop_bulk(self, asked: StopBulk) -> None:
@@ -55,19 +63,21 @@ class BulkActivities:
             async with self._ledger.write() as tx:
                 await bulk.stop_bulk(tx, asked.bulk_id, actor=asked.actor, now=asked.at)
 
-    async def _place_all(self, todo: Sequence[Work]) -> Sequence[Placed]:
-        results = await asyncio.gather(*(self._place(work) for work in todo))
-        return [result for result in results if result is not None]
+    async def _place_all(self, todo: Sequence[Work]) -> Sequence[Placed | Unavailable | None]:
+        return await asyncio.gather(*(self._place(work) for work in todo))
 
-    async def _place(self, work: Work) -> Placed | None:
-        """Order an item; None while nobody has taken the order, which may still be refused."""
+    async def _place(self, work: Work) -> Placed | Unavailable | None:
+        """Order an item; None while nobody has taken the order, which may still be refused.
+
+        Unavailable says nothing about the order: it may have been taken, and the same order again tells.
+        """
         order = work.order
         try:
             patience = min(PATIENCE, self._settings.grace)
             status = await self._twinline.place(order, patience=patience, priority=bulk_priority(order.caller))
+        except Unavailable as error:
+            return error
         except TwinlineError as error:
-            if isinstance(error, Unavailable) and not await self._twinline.answers():
-                raise
             refused = Refusal(type=error.type, message=error.message, hint=error.hint, retryable=error.retryable)
             return Placed(item_id=work.item_id, refused=refused)
         return None if status.receipt is None else Placed(item_id=work.item_id, refused=None)

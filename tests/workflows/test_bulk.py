@@ -5,12 +5,14 @@ import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlmodel import select
 from temporalio.client import WorkflowHistory
 
 from starter import bulk
+from starter.client import Twinline
 from tests.workflows.house import House
 from tests.workflows.test_orders import trial
 from twinline.bulk import (
@@ -28,6 +30,7 @@ from twinline.errors import (
     InvalidRows,
     NothingToRetry,
     OrderConflict,
+    Unavailable,
     UnknownLine,
     UnknownOrder,
     UnknownPair,
@@ -41,11 +44,13 @@ from twinline.ledger.bulk_judged import Asked, judge
 from twinline.ledger.lines import recipient_of
 from twinline.ledger.queries import is_opened_by
 from twinline.messages import (
+    AnyOrder,
     BlockOrder,
     BlockOwner,
     CloseOrder,
     ExtensionOrder,
     MailKind,
+    OrderStatus,
     PurchaseOrder,
     RenewalOrder,
     UnblockOrder,
@@ -211,6 +216,28 @@ async def test_a_line_that_others_block_keeps_their_blocks_and_the_row_says_so(h
     assert len((await house.line(ours)).blocks) == 1
     assert not (await house.line(lifted)).blocks
     assert [item.note for item in await items(house, new, "done")] == [change.note for change in plan.changes]
+
+
+async def test_an_item_of_whose_order_nothing_was_heard_is_not_refused(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, deaf = await opened(house, 4), set[str]()
+    place = Twinline.place
+
+    async def unheard(twinline: Twinline, order: AnyOrder, **options: Any) -> OrderStatus:
+        status = await place(twinline, order, **options)
+        if isinstance(order, BlockOrder) and order.line == names[1] and order.line not in deaf:
+            deaf.add(order.line)
+            raise Unavailable("Temporal does not answer (NOT_FOUND)", hint="It is tried again.")
+        return status
+
+    monkeypatch.setattr(Twinline, "place", unheard)
+    new = blocking(run_id())
+    await begun(house, new, blocks(names))
+
+    found = await over(house, new)
+
+    assert (deaf, found.counts.done) == ({names[1]}, 4)
 
 
 async def test_what_waits_for_a_person_is_told_as_stuck_and_keeps_no_other_item(impatient_house: House) -> None:
