@@ -152,8 +152,11 @@ def case_of(run: str, job: BulkBlock) -> str:
     return job.case or run
 
 
-def item_order(new: NewBulk, number: int, item_id: str, item: Item) -> AnyOrder:
-    """The ordinary order that carries an item out; the same whenever it is asked for."""
+def item_order(new: NewBulk, number: int, item_id: str, item: Item | None) -> AnyOrder:
+    """The ordinary order that carries an item out; the same whenever it is asked for.
+
+    Of an import the item itself is not needed: its order names it, and it is forgotten once the order is taken.
+    """
     job, caller, order = new.job, new.caller, f"{new.run}:{number}"
     match item, job:
         case BlockItem(), BulkBlock():
@@ -163,7 +166,7 @@ def item_order(new: NewBulk, number: int, item_id: str, item: Item) -> AnyOrder:
             )
         case ExtendItem(), BulkExtend():
             return ExtensionOrder(caller=caller, order=order, line=item.line, days=job.days, tell=job.tell)
-        case ImportItem(), BulkImport():
+        case ImportItem() | None, BulkImport():
             return ImportOrder(caller=caller, order=order, item=item_id)
         case _:
             raise ValueError("an item of another kind of run")

@@ -3,6 +3,7 @@
 What an item asks for is sealed, and forgotten as soon as its order is in the ledger or refused for good.
 """
 
+import asyncio
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from twinline.bulk import (
     BlockItem,
     BulkCounts,
     BulkExtend,
+    BulkImport,
     BulkKind,
     BulkPage,
     BulkView,
@@ -40,10 +42,11 @@ from twinline.ledger.bulk_judged import Asked, Judged
 from twinline.ledger.erasure import is_tombstone
 from twinline.ledger.lines import note
 from twinline.ledger.tx import LOCKED, ReadTx, WriteTx
-from twinline.ledger.types import utc
+from twinline.ledger.types import chunks, utc
 from twinline.messages import AnyOrder, HalfState, Refusal
 from twinline.problems import bounded
 
+_AT_A_TIME: Final = 200
 _JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
 _ITEMS: Final = {BulkKind.BLOCK: BlockItem, BulkKind.EXTEND: ExtendItem, BulkKind.IMPORT: ImportItem}
 
@@ -107,7 +110,11 @@ async def record_bulk(
     bulk_id = bulk.id
     tx.session.add(bulk)
     await tx.session.flush()
-    tx.session.add_all([_item_row(tx, bulk, one) for one in judged])
+    for some in chunks(judged, _AT_A_TIME):
+        tx.session.add_all([_item_row(tx, bulk, one) for one in some])
+        await tx.session.flush()
+        # Thousands take seconds, and whoever else is served by this process must not wait for them.
+        await asyncio.sleep(0)
     _note(tx, bulk, who=new.caller, what="bulk.begun", now=now)
     return bulk_id
 
@@ -362,7 +369,10 @@ def _refuse(tx: WriteTx, row: models.BulkItem, refused: Refusal) -> None:
         seal_body(tx, row, Body(line=body_of(tx, row).line))
 
 
-def _asked_for(tx: ReadTx, job: Job, row: models.BulkItem) -> Item:
+def _asked_for(tx: ReadTx, job: Job, row: models.BulkItem) -> Item | None:
+    if isinstance(job, BulkImport):
+        # It may be forgotten already: who has ordered it may have died before that was kept here.
+        return None
     return _ITEMS[job.kind].model_validate(body_of(tx, row).item)
 
 

@@ -1,5 +1,6 @@
 """What the rows of a bulk run would do, by the rules that their orders will be taken by; nothing is changed."""
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +36,7 @@ from twinline.ledger.types import chunks, utc
 from twinline.messages import order_kind, order_ref
 
 _SEVERAL: Final = 400
+_AT_A_TIME: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,13 @@ async def judge(tx: ReadTx, new: NewBulk, asked: Sequence[Asked], *, now: dateti
     if isinstance(new.job, BulkBlock):
         refuse_past(new.job.until, now=now)
     judge = await _Judge.prepare(tx, new, asked, now=utc(now))
-    return tuple([await judge.look_at(number, one) for number, one in enumerate(asked, start=1)])
+    judged: list[Judged] = []
+    for number, one in enumerate(asked, start=1):
+        judged.append(await judge.look_at(number, one))
+        if number % _AT_A_TIME == 0:
+            # Thousands take seconds, and whoever else is served by this process must not wait for them.
+            await asyncio.sleep(0)
+    return tuple(judged)
 
 
 class _Judge:

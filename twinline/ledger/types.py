@@ -11,6 +11,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 Name = TypeVar("Name", bound=StrEnum)
+T = TypeVar("T")
 
 
 def utc(moment: datetime) -> datetime:
@@ -86,7 +87,7 @@ def error_code(code: str) -> str:
     return code
 
 
-def chunks(ids: Sequence[str], size: int = 500) -> Generator[Sequence[str]]:
+def chunks(several: Sequence[T], size: int = 500) -> Generator[Sequence[T]]:
     """Cut what may be long: databases bound the number of parameters of a statement."""
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]
+    for start in range(0, len(several), size):
+        yield several[start : start + size]
