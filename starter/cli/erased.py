@@ -1,8 +1,9 @@
 """Has a customer's lines erased and tells how far that is."""
 
 import asyncio
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -12,13 +13,25 @@ from starter.cli.render import Exit, out, show_json
 from starter.cli.watching import shown_while
 from starter.client import Twinline
 from starter.explain import meaning
-from twinline.errors import InvalidOrder, UnknownHalf
+from twinline.errors import InvalidOrder, Unavailable, UnknownHalf, UnknownLine
 from twinline.ledger import Ledger
-from twinline.ledger.erasure import OfPerson, hosts_of, line_named, lines_of_person, refuse_unready
+from twinline.ledger.erasure import (
+    OfPerson,
+    forget_items,
+    hosts_of,
+    line_named,
+    lineless_items,
+    lines_of_person,
+    refuse_unready,
+)
 from twinline.ledger.tx import ReadTx
 from twinline.mail import AddressError, normalise_person, parse_address
 from twinline.messages import EraseTask, Message, erase_workflow_id
 from twinline.problems import bounded
+
+LOOKS_AT_LEDGER: Final = 50
+BETWEEN_LOOKS: Final = 0.2
+"""Seconds: somebody who reads keeps a write-ahead log from beginning anew."""
 
 
 class HostLeft(Message):
@@ -45,6 +58,8 @@ class Erasures(Message):
     """What `erase --json` prints."""
 
     lines: tuple[Erasure, ...]
+    items: int = 0
+    """Rows of bulk runs that held something of the customer and belonged to no line; they are forgotten."""
 
 
 async def erase(who: str, waiting: Waiting, *, gone: Sequence[str], caller: str, as_json: bool) -> int:
@@ -54,19 +69,21 @@ async def erase(who: str, waiting: Waiting, *, gone: Sequence[str], caller: str,
     patience = waiting.patience(context.settings.grace)
     async with context.ledger() as ledger:
         found = await _find(ledger, who)
+        lines = [line.line_id for line in found]
         async with ledger.read() as tx:
             await _check_hosts(tx, found, gone)
             # All or none: who is refused must not find half of it done.
             for line in found:
                 if not line.erased:
                     await refuse_unready(tx, line.line_id)
+        items = await _forget_items(ledger, who, lines, actor=caller)
     todo = [line for line in found if not line.erased]
     done = [_done(line.line_id, ()) for line in found if line.erased]
     if todo:
         twinline = Twinline(await context.temporal(patience=CONNECT_PATIENCE))
         async with shown_while("waiting until each host is seen to hold nothing of it", quiet=as_json):
             done += await asyncio.gather(*(_erase(twinline, line.line_id, gone, caller, patience) for line in todo))
-    _show(done, again=not todo, as_json=as_json)
+    _show(Erasures(lines=tuple(done), items=items), again=not todo, as_json=as_json)
     return Exit.DONE if all(one.done for one in done) else Exit.GOING_ON
 
 
@@ -88,15 +105,48 @@ async def _check_hosts(tx: ReadTx, lines: Sequence[OfPerson], gone: Sequence[str
 
 
 async def _find(ledger: Ledger, who: str) -> Sequence[OfPerson]:
-    if "@" not in who:
-        async with ledger.read() as tx:
+    person = _person(who)
+    async with ledger.read() as tx:
+        if person is None:
             return [await line_named(tx, who)]
+        try:
+            return await lines_of_person(tx, person)
+        except UnknownLine:
+            if await lineless_items(tx, person) == 0:
+                raise
+            return ()
+
+
+def _person(who: str) -> str | None:
+    if "@" not in who:
+        return None
     try:
-        person = normalise_person(parse_address(who))
+        return normalise_person(parse_address(who))
     except AddressError as error:
         raise InvalidOrder(str(error), hint="Give a username, or one plain mail address.") from None
-    async with ledger.read() as tx:
-        return await lines_of_person(tx, person)
+
+
+async def _forget_items(ledger: Ledger, who: str, lines: Collection[str], *, actor: str) -> int:
+    """Forget what was to be imported of a customer who has no line of it yet: no host and no history has it."""
+    if (person := _person(who)) is None:
+        return 0
+    async with ledger.write() as tx:
+        count = await forget_items(tx, person, known=lines, actor=actor, now=datetime.now(UTC))
+    if count:
+        await _forget_deleted(ledger)
+    return count
+
+
+async def _forget_deleted(ledger: Ledger) -> None:
+    for looks_left in reversed(range(LOOKS_AT_LEDGER)):
+        try:
+            await ledger.forget_deleted()
+        except Unavailable:
+            if not looks_left:
+                raise
+            await asyncio.sleep(BETWEEN_LOOKS)
+        else:
+            return
 
 
 async def _erase(twinline: Twinline, line_id: str, gone: Sequence[str], caller: str, patience: timedelta) -> Erasure:
@@ -127,11 +177,14 @@ def _done(line_id: str, empty: tuple[str, ...], *, gone: tuple[str, ...] = ()) -
     return Erasure(line=line_id, done=True, hosts=hosts, gone=gone, left=(), workflow_id=workflow_id)
 
 
-def _show(done: Sequence[Erasure], *, again: bool, as_json: bool) -> None:
+def _show(done: Erasures, *, again: bool, as_json: bool) -> None:
     if as_json:
-        show_json(Erasures(lines=tuple(done)))
+        show_json(done)
         return
-    for one in done:
+    if done.items:
+        rows = "1 row of a bulk run" if done.items == 1 else f"{done.items} rows of bulk runs"
+        out().print(f"What {rows} held of this customer is forgotten, and never ordered.", soft_wrap=True)
+    for one in done.lines:
         for sentence in _sentences(one, again=again):
             out().print(sentence, soft_wrap=True)
 

@@ -4,11 +4,12 @@ The line's row stays as a tombstone, because events, which can't be changed, poi
 ever get its name: where that stood is a keyed hash. Events tell nothing of a person. docs/erasure.md says what is left.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlmodel import col, delete, or_, select, update
+from sqlalchemy import ColumnElement
+from sqlmodel import and_, col, delete, func, or_, select, update
 
 from twinline.bulk import ItemState
 from twinline.errors import LineErased, LineServed, OrdersRunning, UnknownLine
@@ -162,10 +163,46 @@ async def erase_line(tx: WriteTx, task: EraseTask, *, now: datetime, gone: Seque
     _note(tx, rows, task, now=now, what="line.erased", before=before)
 
 
+async def lineless_items(tx: ReadTx, person: str) -> int:
+    """How many items of bulk runs hold something of a person (the normalised address) and belong to no line."""
+    query = select(func.count()).select_from(models.BulkItem).where(_lineless(tx.keys.mac("person", person)))
+    return (await tx.session.exec(query)).one()
+
+
+async def forget_items(tx: WriteTx, person: str, *, known: Collection[str], actor: str, now: datetime) -> int:
+    """Forget what bulk runs hold of a person and belongs to no line, and let none of it be ordered; how many items.
+
+    `known` are the ids of this person's lines as the caller has seen them. Raises OrdersRunning when an item became
+    another one meanwhile.
+    """
+    person_hash, item, bulk = tx.keys.mac("person", person), models.BulkItem, models.Bulk
+    theirs = _lineless(person_hash)
+    query = select(bulk.identity, func.count()).join(item, col(item.bulk_id) == col(bulk.id)).where(theirs)
+    found = (await tx.session.exec(query.group_by(bulk.identity).order_by(bulk.identity))).all()
+    await _forget(tx, theirs)
+    lines = (await tx.session.exec(select(models.Line.id).where(models.Line.person_hash == person_hash))).all()
+    if not set(known) >= set(lines):
+        raise OrdersRunning(
+            "a line of this address was opened just now", hint="End it as the others were ended, then repeat this."
+        )
+    for identity, _ in found:
+        note(tx, at=utc(now), who=actor, what="bulk.items_erased", why=f"bulk/{identity}")
+    return sum(count for _, count in found)
+
+
+def _lineless(person_hash: bytes) -> ColumnElement[bool]:
+    item = models.BulkItem
+    return and_(col(item.person_hash) == person_hash, col(item.line_id).is_(None))
+
+
 async def _erase_bulk_items(tx: WriteTx, line: models.Line) -> None:
+    item = models.BulkItem
+    await _forget(tx, or_(col(item.line_id) == line.id, col(item.person_hash) == line.person_hash))
+
+
+async def _forget(tx: WriteTx, theirs: ColumnElement[bool]) -> None:
     """Keep that there were such items; one that still waits must not bring back what is forgotten."""
     item = models.BulkItem
-    theirs = or_(col(item.line_id) == line.id, col(item.person_hash) == line.person_hash)
     waiting = update(item).where(theirs, col(item.state).in_((ItemState.WAITING, ItemState.CANCELLED)))
     await tx.session.exec(waiting.values(state=ItemState.REFUSED, error=LineErased.__name__))
     forgotten = {"body_sealed": _NOTHING, "message": "", "hint": "", "person_hash": None, "retryable": False}
