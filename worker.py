@@ -23,7 +23,7 @@ from activities.reconcile import ReconcileActivities, SweepActivities
 from activities.telling import Telling
 from starter.client import Twinline
 from twinline import logs
-from twinline.connect import connect_temporal, page_link, watched_runtime
+from twinline.connect import connect_temporal, run_link, watched_runtime
 from twinline.errors import Misconfigured, TwinlineError
 from twinline.hosts.factory import writer_for
 from twinline.hosts.writer import HostWriter
@@ -141,7 +141,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     core = watched_runtime()
     client = await connect_temporal(keys=keys, runtime=core.runtime)
     status_passwords = [host.status.password.get_secret_value() for host in inventory.hosts]
-    logs.set_up([*settings.secrets, *status_passwords], link=page_link(settings, client))
+    logs.set_up([*settings.secrets, *status_passwords], link=run_link(settings, client))
     await register_search_attributes(client)
     async with contextlib.AsyncExitStack() as stack:
         ledger = await Ledger.open(settings.database_url.get_secret_value(), keys=keys)

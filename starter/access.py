@@ -46,6 +46,27 @@ def is_untold(who: TokenView) -> bool:
     return not allows(who.scopes, Scope.LINES_READ)
 
 
+def runs_the_house(who: TokenView) -> bool:
+    """Whether this caller may see what is everybody's: no reseller, whatever else its token allows."""
+    return allows(who.scopes, Scope.ADMIN) and not who.reseller
+
+
+def require_whole_house(who: TokenView) -> None:
+    """Raises ScopeMissing."""
+    require(who, Scope.ADMIN)
+    if who.reseller:
+        raise ScopeMissing("this token is bound to its own lines", hint="Ask the operator.")
+
+
+def whose_orders(who: TokenView, caller: str | None) -> str | None:
+    """Whose orders are meant; None for those of all callers. Raises ScopeMissing for somebody else's."""
+    if runs_the_house(who):
+        return caller
+    if caller not in (None, who.caller):
+        raise ScopeMissing("this token sees orders of its own caller only", hint="Leave caller out.")
+    return who.caller
+
+
 def refuse_others_blocks(who: TokenView, order: Order | BlockItem) -> None:
     """A reseller sets and lifts its own blocks: it must not lift one of the abuse desk. Raises ScopeMissing."""
     if (

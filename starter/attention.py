@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from starter.client import Twinline
 from starter.explain import meaning
 from twinline.ledger import Ledger
 from twinline.ledger.stuck import AskingHost, LateHost, StuckHalf, asking_hosts, late_hosts, stuck_halves
 from twinline.messages import Message
+from twinline.ui import Page
 
 OTHERS_AT_MOST: Final = 1000
 
@@ -47,8 +48,12 @@ class StuckList(Message):
     others: tuple[OtherWorkflow, ...]
     late: tuple[LateHost, ...]
     untaken: Untaken | None
-    """None where nothing waits for a worker, or Temporal was not asked or did not answer."""
+    """None where nothing waits for a worker."""
+    temporal: Literal["ok", "not asked", "does not answer"] = "not asked"
+    """Without it `others` and `untaken` are empty; who asks for one host or one line needs it not."""
     explained: tuple[Explained, ...]
+    links: dict[str, str] = Field(default={}, exclude_if=lambda links: not links)
+    """By workflow id, its page in Temporal's web interface; left out where nobody told where that is."""
 
     @property
     def asks(self) -> bool:
@@ -87,7 +92,17 @@ async def with_temporal(found: StuckList, twinline: Twinline, *, now: datetime, 
     orders, since = await twinline.untaken_orders(before=now - grace)
     workers = await twinline.workers_poll()
     untaken = Untaken(orders=orders, since=since, workers=workers) if orders or not workers else None
-    return _explained(found.model_copy(update={"others": others, "untaken": untaken}))
+    return _explained(found.model_copy(update={"others": others, "untaken": untaken, "temporal": "ok"}))
+
+
+def with_links(found: StuckList, page: Page | None) -> StuckList:
+    """The same with links to all workflows in it."""
+    if page is None:
+        return found
+    ids = [*workflows_of(found.halves), *(other.workflow_id for other in found.others)]
+    for late in found.late:
+        ids += [*(order.workflow_id for order in late.orders), *late.terms]
+    return found.model_copy(update={"links": {workflow_id: page(workflow_id) for workflow_id in dict.fromkeys(ids)}})
 
 
 def workflows_of(halves: Sequence[StuckHalf]) -> Iterator[str]:

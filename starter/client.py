@@ -223,8 +223,15 @@ class Twinline(Ordering):
 
     async def _listed(self, query: str, limit: int) -> Sequence[WorkflowExecution]:
         try:
-            return [each async for each in self._client.list_workflows(query, limit=limit)]
+            return [
+                each async for each in self._client.list_workflows(query, limit=limit, rpc_timeout=DESCRIBE_TIMEOUT)
+            ]
         except RPCError as error:
+            if error.status is RPCStatusCode.INVALID_ARGUMENT:
+                raise Unavailable(
+                    "Temporal can't list workflows by the attributes that twinline gives them",
+                    hint="Start `twinline worker`, which makes them known there.",
+                ) from None
             raise _unavailable(error) from None
 
     async def standing(self, workflow_id: str) -> Standing:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from starter import order_lookup
 from starter.access import (
@@ -19,8 +19,12 @@ from starter.access import (
     require,
     require_look,
     require_own_line,
+    require_whole_house,
+    runs_the_house,
     unknown_line,
+    whose_orders,
 )
+from starter.attention import StuckList, what_waits, with_links, with_temporal
 from starter.bulk_desk import BulkDesk
 from starter.checks import check_address
 from starter.client import FoundOrder, Twinline
@@ -34,6 +38,7 @@ from twinline.errors import (
     OrderCancelled,
     TooManyRequests,
     TwinlineError,
+    Unavailable,
     UnknownOrder,
 )
 from twinline.ledger import Ledger, tokens
@@ -43,17 +48,32 @@ from twinline.ledger.queries import (
     LineFilter,
     LinePage,
     LineView,
+    OrderFilter,
     OrderView,
     is_opened_by,
     line_view,
     list_lines,
+    list_orders,
     reveal_password,
 )
 from twinline.ledger.schema import is_current
+from twinline.ledger.stuck import running_workflows
 from twinline.ledger.tokens import TokenView
 from twinline.ledger.trial_door import refuse_taken_id, was_asked_for
-from twinline.messages import CancelOrder, Message, Order, OrderKind, Receipt, Refusal, TrialOrder, order_kind
+from twinline.messages import (
+    GRACE,
+    CancelOrder,
+    Message,
+    Order,
+    OrderKind,
+    Receipt,
+    Refusal,
+    TrialOrder,
+    order_kind,
+    order_workflow_id,
+)
 from twinline.tokens import Scope, allows, parse_token, use_is_due
+from twinline.ui import Page
 
 # Not all that a database is asked for can be in one: PostgreSQL takes no NUL.
 _NAME: Final = re.compile(r"[A-Za-z0-9]{1,20}", re.ASCII)
@@ -71,14 +91,47 @@ class OrderAnswer(Message):
     refused: Refusal | None = None
     repaired: tuple[str, ...] = ()
     """Hosts that the order ended without, and that were brought in step since."""
+    temporal_ui: str | None = Field(default=None, exclude_if=lambda page: page is None)
+    """Its page in Temporal's web interface, for a token with `admin` where the operator told where that is."""
     note: str | None = None
     """All there is to be told of a trial to a caller who may not know what becomes of it."""
+
+
+class OrderSummary(Message):
+    """An order in a list; `GET /v1/orders/{id}` tells more."""
+
+    id: str
+    order: str
+    kind: OrderKind
+    caller: str
+    line: str
+    done: bool
+    taken_at: AwareDatetime
+    settled_at: AwareDatetime | None
+    cancelled_at: AwareDatetime | None
+    temporal_ui: str | None = Field(default=None, exclude_if=lambda page: page is None)
+
+
+class OrderList(Message):
+    """Orders, the newest first; `cursor` leads to the next page, None on the last."""
+
+    orders: tuple[OrderSummary, ...]
+    cursor: str | None
+
+
+class RunningWorkflow(Message):
+    """A workflow that goes on."""
+
+    workflow_id: str
+    temporal_ui: str | None = Field(default=None, exclude_if=lambda page: page is None)
 
 
 class LineAnswer(LineView):
     """A line; `password` is there for a caller with `credentials:read` alone."""
 
     password: str | None = Field(default=None, repr=False)
+    workflows: tuple[RunningWorkflow, ...] | None = Field(default=None, exclude_if=lambda found: found is None)
+    """What goes on for the line, for a token with `admin` alone."""
 
 
 class Readiness(Message):
@@ -120,11 +173,15 @@ class Desk:
         twinline: Twinline,
         *,
         trials: TrialRules | None = None,
+        page: Page | None = None,
+        grace: timedelta = GRACE,
         clock: Callable[[], float] = time.monotonic,
         failures: int = FAILURES_A_MINUTE,
     ) -> None:
         self._ledger = ledger
         self._twinline = twinline
+        self._page = page
+        self._grace = grace
         self.bulk = BulkDesk(ledger, twinline)
         self._trial_door = TrialDoor(ledger, trials or TrialRules())
         self._requests = Buckets(clock=clock)
@@ -190,8 +247,12 @@ class Desk:
         if untold:
             await self._twinline.hand_in(order)
             return Placed(_untold_answer(OrderId.of(order)), known=False)
+        return Placed(await self._placed(order, who, patience), known=known)
+
+    async def _placed(self, order: Order, who: TokenView, patience: timedelta) -> OrderAnswer:
         status = await self._twinline.place(order, patience=patience)
-        return Placed(_answer(OrderId.of(order), done=status.done, receipt=status.receipt), known=known)
+        answer = _answer(OrderId.of(order), done=status.done, receipt=status.receipt)
+        return answer.model_copy(update={"temporal_ui": self._page_for(who, order_workflow_id(order))})
 
     async def _is_known(self, order: Order, who: TokenView, *, untold: bool) -> bool:
         """Whether the ledger has this order; raises what speaks against it there."""
@@ -215,9 +276,9 @@ class Desk:
         name = OrderId.parse(text)
         if is_untold(who) and allows(who.scopes, Scope.TRIALS_CREATE) and name.may_be_trial:
             require(who, Scope.LINES_READ)
-        view = await self._view(name, who)
+        view = await self._view(name, who, who.caller)
         if view is None:
-            found = await self._untaken(name, who)
+            found = await self._untaken(name, who, who.caller)
             if found is None or found.standing != "running":
                 raise unknown_order()
             own_id, kind = found.order, found.kind
@@ -225,18 +286,20 @@ class Desk:
             own_id, kind = OrderId(kind=view.kind, ref=view.ref).own, view.kind
         require(who, SCOPES[kind])
         order = CancelOrder(caller=who.caller, order=own_id, of=kind, reason=reason, actor=who.caller)
-        status = await self._twinline.place(order, patience=patience)
         known = view is not None and view.cancelled_at is not None
-        return Placed(_answer(OrderId.of(order), done=status.done, receipt=status.receipt), known=known)
+        return Placed(await self._placed(order, who, patience), known=known)
 
-    async def order(self, text: str, who: TokenView) -> OrderAnswer:
-        """How far an order of this caller is; raises UnknownOrder, InvalidOrder (ambiguous), ScopeMissing."""
-        name = OrderId.parse(text)
+    async def order(self, text: str, who: TokenView, *, caller: str | None = None) -> OrderAnswer:
+        """How far an order is of this caller, or for who runs the house of another `caller`.
+
+        Raises UnknownOrder, InvalidOrder (ambiguous), ScopeMissing.
+        """
+        name, whose = OrderId.parse(text), whose_orders(who, caller) or who.caller
         if is_untold(who) and name.kind is OrderKind.CANCEL and name.may_be_trial:
             raise unknown_order()
-        view = await self._view(name, who)
+        view = await self._view(name, who, whose)
         if view is None:
-            return await self._not_taken(name, who)
+            return await self._not_taken(name, who, whose)
         full = OrderId(kind=view.kind, ref=view.ref)
         require_look(who, full)
         if view.kind is OrderKind.TRIAL and is_untold(who):
@@ -244,12 +307,54 @@ class Desk:
         told = await order_lookup.tell(self._ledger, self._twinline, view)
         repaired = await order_lookup.repaired_since(self._ledger, told.receipt)
         answer = _answer(full, done=told.done, receipt=told.receipt)
-        return answer.model_copy(update={"repaired": tuple(half.host for half in repaired)})
+        page = self._page_for(who, view.workflow_id)
+        return answer.model_copy(update={"repaired": tuple(half.host for half in repaired), "temporal_ui": page})
 
-    async def _view(self, name: OrderId, who: TokenView) -> OrderView | None:
+    async def orders(self, wanted: OrderFilter, who: TokenView, *, cursor: str | None, limit: int) -> OrderList:
+        """List orders that were taken: the caller's own, or for who runs the house of all callers.
+
+        Raises ScopeMissing, InvalidOrder (no such cursor).
+        """
+        require(who, Scope.LINES_READ)
+        narrowed = {"caller": whose_orders(who, wanted.caller), "opened_by": who.caller if who.reseller else None}
+        async with self._ledger.read() as tx:
+            page = await list_orders(tx, wanted.model_copy(update=narrowed), cursor=cursor, limit=limit)
+        return OrderList(orders=tuple(self._summary(view, who) for view in page.orders), cursor=page.cursor)
+
+    async def attention(self, who: TokenView, *, host: str | None, line: str | None, limit: int) -> StuckList:
+        """What waits for a person, and what is late, as `order list --stuck` has it; raises ScopeMissing."""
+        require_whole_house(who)
+        now = datetime.now(UTC)
+        found = await what_waits(self._ledger, now=now, grace=self._grace, host=host, line=line, limit=limit)
+        if host is None and line is None:
+            try:
+                found = await with_temporal(found, self._twinline, now=now, grace=self._grace)
+            except Unavailable:
+                found = found.model_copy(update={"temporal": "does not answer"})
+        return with_links(found, self._page)
+
+    def _summary(self, view: OrderView, who: TokenView) -> OrderSummary:
+        name = OrderId(kind=view.kind, ref=view.ref)
+        return OrderSummary(
+            id=name.text,
+            order=name.own,
+            kind=view.kind,
+            caller=view.caller,
+            line=view.username,
+            done=view.settled_at is not None,
+            taken_at=view.created_at,
+            settled_at=view.settled_at,
+            cancelled_at=view.cancelled_at,
+            temporal_ui=self._page_for(who, view.workflow_id),
+        )
+
+    def _page_for(self, who: TokenView, workflow_id: str) -> str | None:
+        return self._page(workflow_id) if self._page is not None and runs_the_house(who) else None
+
+    async def _view(self, name: OrderId, who: TokenView, caller: str) -> OrderView | None:
         """The order, if the ledger has taken it; raises UnknownOrder for one about somebody else's line."""
         try:
-            view = await order_lookup.taken(self._ledger, name, caller=who.caller)
+            view = await order_lookup.taken(self._ledger, name, caller=caller)
         except UnknownOrder:
             return None
         except InvalidOrder:
@@ -271,10 +376,16 @@ class Desk:
         async with self._ledger.read() as tx:
             await require_own_line(tx, username, who)
             view = await line_view(tx, username)
+            running = await running_workflows(tx, view.line_id) if runs_the_house(who) else None
             password = None
             if allows(who.scopes, Scope.CREDENTIALS_READ):
                 password = (await reveal_password(tx, username)).get_secret_value()
-        return LineAnswer(**dict(view), password=password)
+        workflows = None
+        if running is not None:
+            workflows = tuple(
+                RunningWorkflow(workflow_id=each, temporal_ui=self._page_for(who, each)) for each in running
+            )
+        return LineAnswer(**dict(view), password=password, workflows=workflows)
 
     async def events(self, username: str, who: TokenView, *, cursor: str | None, limit: int) -> EventPage:
         """What happened to a line, the newest first; raises as `line` does, and InvalidOrder (no such cursor)."""
@@ -309,7 +420,7 @@ class Desk:
             return "does not answer"
         return "ok" if current else "is not of this version: start this version's worker"
 
-    async def _not_taken(self, name: OrderId, who: TokenView) -> OrderAnswer:
+    async def _not_taken(self, name: OrderId, who: TokenView, caller: str) -> OrderAnswer:
         """An order that stands in Temporal alone: nobody has worked on it, or it came to nothing."""
         if is_untold(who) and name.may_be_trial:
             async with self._ledger.read() as tx:
@@ -317,7 +428,7 @@ class Desk:
                     asked = OrderId(kind=OrderKind.TRIAL, ref=name.ref)
                     require_look(who, asked)
                     return _untold_answer(asked)
-        found = await self._untaken(name, who)
+        found = await self._untaken(name, who, caller)
         if found is None:
             raise unknown_order()
         full = OrderId.parse(found.id)
@@ -325,19 +436,20 @@ class Desk:
         if full.kind is OrderKind.TRIAL and is_untold(who):
             return _untold_answer(full)
         answer = _answer(full, done=found.standing != "running", receipt=None)
+        answer = answer.model_copy(update={"temporal_ui": self._page_for(who, found.workflow_id)})
         error = await order_lookup.refusal(self._twinline, found)
         if error is None:
             return answer
         refused = Refusal(type=error.type, message=error.message, hint=error.hint, retryable=error.retryable)
         return answer.model_copy(update={"refused": refused})
 
-    async def _untaken(self, name: OrderId, who: TokenView) -> FoundOrder | None:
+    async def _untaken(self, name: OrderId, who: TokenView, caller: str) -> FoundOrder | None:
         """The order that nobody has taken, among those that this caller may know of."""
 
         def may_be(full: OrderId) -> bool:
             return not who.reseller or may_be_about_no_line(full)
 
-        return await order_lookup.untaken(self._twinline, name, caller=who.caller, may_be=may_be)
+        return await order_lookup.untaken(self._twinline, name, caller=caller, may_be=may_be)
 
 
 def _answer(name: OrderId, *, done: bool, receipt: Receipt | None) -> OrderAnswer:

@@ -21,7 +21,7 @@ from twinline.keys import KeyRing
 from twinline.logs import Link
 from twinline.problems import quoted
 from twinline.settings import Settings
-from twinline.ui import workflow_page
+from twinline.ui import Page, workflow_page
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
@@ -72,11 +72,18 @@ def watched_runtime() -> WatchedRuntime:
             return WatchedRuntime(Runtime(telemetry=TelemetryConfig(logging=told, metrics=counted)), address)
 
 
-def page_link(settings: Settings, client: Client) -> Link | None:
-    """What leads to a workflow in Temporal's web interface; None where nobody told where that is."""
+def run_link(settings: Settings, client: Client) -> Link | None:
+    """What leads to a run of a workflow in Temporal's web interface; None where nobody told where that is."""
     if settings.temporal_ui is None:
         return None
     return partial(workflow_page, settings.temporal_ui, client.namespace)
+
+
+def page_link(settings: Settings, client: Client | None = None) -> Page | None:
+    """The same for a workflow's latest run; without a client by the settings alone. Raises Misconfigured."""
+    if settings.temporal_ui is None:
+        return None
+    return partial(workflow_page, settings.temporal_ui, _target().namespace if client is None else client.namespace)
 
 
 async def connect_temporal(*, keys: KeyRing, patience: float = 30.0, runtime: Runtime | None = None) -> Client:

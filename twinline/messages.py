@@ -33,6 +33,7 @@ CallerName = Annotated[str, StringConstraints(pattern=f"^{CALLER_FORM}$")]
 OrderId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
 RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 PairName = RegionName
+HostName = RegionName
 Username = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{4,20}$")]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
 # Kept for ever beside the actor: no address may slip in.

@@ -1,6 +1,10 @@
 """Leads people to a workflow in Temporal's web interface."""
 
+from collections.abc import Callable
 from urllib.parse import quote
+
+Page = Callable[[str], str]
+"""The page of a workflow, by its id."""
 
 
 def workflow_page(base: str, namespace: str, workflow_id: str, run_id: str = "") -> str:

@@ -3,7 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from starter.desk import LineAnswer, OrderAnswer
+from starter.attention import Explained, StuckList
+from starter.desk import LineAnswer, OrderAnswer, OrderList, OrderSummary
+from starter.explain import meaning
 from twinline.bulk import (
     BulkBlock,
     BulkChange,
@@ -19,6 +21,7 @@ from twinline.bulk import (
 from twinline.ledger.events import EventPage, EventView
 from twinline.ledger.halves import HalfProgress
 from twinline.ledger.queries import GrantView, LinePage, LineView
+from twinline.ledger.stuck import LateHost, WaitingOrder
 from twinline.messages import (
     CancelInfo,
     HalfReceipt,
@@ -130,6 +133,56 @@ ORDER_CANCELLED: Final = _json(
                 "workflow_id": "cancel/shop/P-1002/purchase",
                 "cancelled": CancelInfo(at=_AT, actor="shop", reason="Refunded."),
             }
+        ),
+    )
+)
+ORDER_LIST: Final = _json(
+    OrderList(
+        orders=(
+            OrderSummary(
+                id="purchase~P-1002",
+                order="P-1002",
+                kind=OrderKind.PURCHASE,
+                caller="shop",
+                line=_NAME,
+                done=True,
+                taken_at=_AT,
+                settled_at=_AT,
+                cancelled_at=None,
+            ),
+        ),
+        cursor="MToyMDMxLTA1LTA2VDEyOjAwOjAwKzAwOjAwfjVmMGM",
+    )
+)
+ATTENTION: Final = _json(
+    StuckList(
+        halves=(),
+        hosts=(),
+        others=(),
+        late=(
+            LateHost(
+                host="os-eu1",
+                protocol="oscam",
+                down_since=_AT,
+                reason="HostUnreachable",
+                halves=1,
+                since=_AT,
+                next_attempt=_AT,
+                orders=(
+                    WaitingOrder(
+                        order="P-1002", kind=OrderKind.PURCHASE, caller="shop", workflow_id="purchase/shop/P-1002"
+                    ),
+                ),
+                terms=(),
+            ),
+        ),
+        untaken=None,
+        explained=(
+            Explained(
+                code="HostUnreachable",
+                meaning=meaning("HostUnreachable").sentence,
+                hint=meaning("HostUnreachable").hint,
+            ),
         ),
     )
 )

@@ -3,20 +3,56 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
 
-from starter.api.answers import ORDER_CANCELLED, ORDER_DONE, ORDER_GOING_ON
+from starter.api.answers import ATTENTION, ORDER_CANCELLED, ORDER_DONE, ORDER_GOING_ON, ORDER_LIST
 from starter.api.common import OF_BODIES, OF_TOKENS, PREFER, TheDesk, Who
+from starter.api.cursors import PageQuery, closed
 from starter.api.orders import EXAMPLES, KINDS, REASON_EXAMPLE, REASON_SCHEMA, patience_of, read_order, read_reason
 from starter.api.problems import NO_STORE, declared
-from starter.desk import OrderAnswer, Placed
+from starter.attention import StuckList
+from starter.desk import OrderAnswer, OrderList, Placed
+from twinline.ledger.queries import OrderFilter
 from twinline.logs import note
-from twinline.messages import order_kind, order_ref
+from twinline.messages import CallerName, HostName, OrderKind, Username, order_kind, order_ref
 
 router = APIRouter(tags=["orders"])
 
 OrderName = Annotated[str, Path(examples=["P-1002"], description="An order's `id`, or the caller's own id of it.")]
+
+
+class OrderQuery(BaseModel):
+    """Whose order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    caller: CallerName | None = Field(
+        default=None, description="If not this token's; only a token with `admin` sees those of other callers."
+    )
+
+
+class OrdersQuery(PageQuery):
+    """Which orders; what is left out does not matter."""
+
+    kind: OrderKind | None = None
+    line: Username | None = Field(default=None, examples=["k7mq3xw9ab"])
+    caller: CallerName | None = Field(
+        default=None, description="Whose; only a token with `admin` sees those of other callers than its own."
+    )
+    settled: bool | None = Field(default=None, description="Whether they are over, or still go on.")
+
+
+class AttentionQuery(BaseModel):
+    """What of it; what is left out does not matter."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: HostName | None = Field(default=None, description="Only what waits for this host.")
+    line: Username | None = Field(default=None, examples=["k7mq3xw9ab"])
+    limit: int = Field(default=100, ge=1, le=1000)
+
 
 _OF_NEW_LINES: Final = ("UnknownRegion", "RegionFull")
 _OF_LINES: Final = ("UnknownLine", "LineErased", "LineClosed")
@@ -56,16 +92,48 @@ def _responses(done_example: object = ORDER_DONE) -> dict[int | str, dict[str, A
 
 
 @router.get(
+    "/v1/orders",
+    responses={
+        200: {"content": {"application/json": {"example": ORDER_LIST}}},
+        **declared(*OF_TOKENS, "InvalidOrder"),
+    },
+)
+async def list_orders(query: Annotated[OrdersQuery, Query()], desk: TheDesk, who: Who, response: Response) -> OrderList:
+    """Orders that were taken, the newest first; `cursor` leads to the next page and is null on the last."""
+    response.headers.update(NO_STORE)
+    wanted = OrderFilter(kind=query.kind, username=query.line, caller=query.caller, settled=query.settled)
+    page = await desk.orders(wanted, who, cursor=query.position, limit=query.limit)
+    return page.model_copy(update={"cursor": None if page.cursor is None else closed(page.cursor)})
+
+
+@router.get(
+    "/v1/attention",
+    responses={
+        200: {"content": {"application/json": {"example": ATTENTION}}},
+        **declared(*OF_TOKENS, "InvalidOrder"),
+    },
+)
+async def show_attention(
+    query: Annotated[AttentionQuery, Query()], desk: TheDesk, who: Who, response: Response
+) -> StuckList:
+    """What waits for a person, and what is late and goes on by itself: as `twinline order list --stuck` tells it."""
+    response.headers.update(NO_STORE)
+    return await desk.attention(who, host=query.host, line=query.line, limit=query.limit)
+
+
+@router.get(
     "/v1/orders/{order_id}",
     responses={
         200: {"content": {"application/json": {"example": ORDER_DONE}}},
         **declared(*OF_TOKENS, "UnknownOrder", "InvalidOrder"),
     },
 )
-async def show_order(order_id: OrderName, desk: TheDesk, who: Who, response: Response) -> OrderAnswer:
+async def show_order(
+    order_id: OrderName, query: Annotated[OrderQuery, Query()], desk: TheDesk, who: Who, response: Response
+) -> OrderAnswer:
     """How far an order of this caller is, half by half: by its `id`, or by the caller's own id where that will do."""
     response.headers.update(NO_STORE)
-    return await desk.order(order_id, who)
+    return await desk.order(order_id, who, caller=query.caller)
 
 
 def _add_orders(kind: str) -> None:

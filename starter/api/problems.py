@@ -273,6 +273,11 @@ async def _on_query(_: Request, error: Exception) -> Response:
 _QUERY_RULES: Final = {
     "region": "1 to 32 of a-z, 0-9 and hyphen",
     "pair": "1 to 32 of a-z, 0-9 and hyphen",
+    "kind": "a kind of order, such as purchase",
+    "line": "a username as twinline makes them: 4 to 20 of a-z and 0-9",
+    "caller": "1 to 32 of a-z, 0-9, dot, hyphen and underscore, beginning with a letter or digit",
+    "host": "the name of a host",
+    "settled": "true or false",
     "state": "one of those that the description names",
     "behind": "true or false",
     "limit": "a whole number from 1 to 1000",

@@ -32,6 +32,7 @@ async def list_stuck(*, host: str | None, line: str | None, limit: int, as_json:
             twinline = Twinline(await context.temporal(patience=LOOK_PATIENCE))
             found = await with_temporal(found, twinline, now=now, grace=grace)
         except TwinlineError as error:
+            found = found.model_copy(update={"temporal": "does not answer"})
             say(f"{error.message}, so this is what the ledger knows.", hint=error.hint, style="yellow")
     if as_json:
         show_json(found)

@@ -30,7 +30,7 @@ async def _web() -> int:
     from starter.desk import Desk
     from starter.trial_door import TrialRules
     from twinline import logs
-    from twinline.connect import page_link, watched_runtime
+    from twinline.connect import page_link, run_link, watched_runtime
     from twinline.mail import DisposableDomains
     from twinline.metrics_port import MetricsPort, Readiness
 
@@ -41,11 +41,12 @@ async def _web() -> int:
         settings = context.settings
         core = watched_runtime()
         client = await context.temporal(runtime=core.runtime)
-        logs.set_up(settings.secrets, link=page_link(settings, client))
+        logs.set_up(settings.secrets, link=run_link(settings, client))
         trials = TrialRules(
             disposable=DisposableDomains(settings.disposable_domains), per_range=settings.trials_per_range
         )
-        desk = Desk(ledger, Twinline(client), trials=trials)
+        page = page_link(settings, client)
+        desk = Desk(ledger, Twinline(client), trials=trials, page=page, grace=settings.grace)
 
         async def ready() -> Readiness:
             found = await desk.readiness()

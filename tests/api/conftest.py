@@ -20,6 +20,7 @@ from tests.workflows.house import House, run_house
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger, tokens
 from twinline.tokens import NewToken, Scope
+from twinline.ui import workflow_page
 
 EVERYTHING = frozenset(Scope)
 PROBLEM = "application/problem+json"
@@ -103,12 +104,21 @@ async def new_token(ledger: Ledger, new: NewToken) -> str:
         return (await tokens.create_token(tx, new, actor="test", now=datetime.now(UTC))).token
 
 
+TEMPORAL_UI = "https://temporal.example.net"
+
+
+def page_of(workflow_id: str) -> str:
+    """Where Temporal's web interface would show a workflow."""
+    return workflow_page(TEMPORAL_UI, "default", workflow_id)
+
+
 @dataclass(frozen=True)
 class Shop:
     """The house with the API in front of it."""
 
     house: House
     port: int
+    temporal_ui: str = TEMPORAL_UI
 
     async def token(
         self,
@@ -130,7 +140,7 @@ async def shop(tmp_path_factory: pytest.TempPathFactory, key_ring: KeyRing) -> A
         dev_server() as server,
         run_house(tmp_path_factory.mktemp("house"), key_ring, await server.connect(key_ring)) as house,
         # tests/api/test_limits.py has its own, where nobody may fail that often.
-        served(Desk(house.ledger, house.twinline, failures=1_000_000)) as port,
+        served(Desk(house.ledger, house.twinline, page=page_of, failures=1_000_000)) as port,
     ):
         yield Shop(house, port)
 

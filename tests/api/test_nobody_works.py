@@ -14,6 +14,7 @@ from tests.support.temporal import dev_server
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger
 from twinline.tokens import NewToken
+from twinline.visibility import register_search_attributes
 
 
 async def test_orders_wait_in_temporal_and_an_id_is_one_order_all_the_same(
@@ -26,7 +27,9 @@ async def test_orders_wait_in_temporal_and_an_id_is_one_order_all_the_same(
     try:
         # A server of its own: that of the session has workers.
         async with dev_server() as server:
-            desk = Desk(ledger, Twinline(await server.connect(key_ring)))
+            temporal = await server.connect(key_ring)
+            await register_search_attributes(temporal)
+            desk = Desk(ledger, Twinline(temporal), grace=timedelta(0))
             async with served(desk) as port:
                 api = Api(port, await new_token(ledger, NewToken(caller="shop", scopes=EVERYTHING)))
                 other = Api(port, await new_token(ledger, NewToken(caller="other", scopes=EVERYTHING)))
@@ -42,6 +45,17 @@ async def test_orders_wait_in_temporal_and_an_id_is_one_order_all_the_same(
                     shown = await api.get(f"/v1/orders/{name}")
                     assert (shown.status, shown.json) == (200, placed.json)
                     assert (await other.get(f"/v1/orders/{name}")).problem == "UnknownOrder"
+                # Temporal's list is a moment behind.
+                while (found := (await other.get("/v1/attention")).json)["untaken"]["orders"] == 0:
+                    pass
+                assert (found["temporal"], found["untaken"]["orders"], found["untaken"]["workers"]) == ("ok", 1, False)
+                assert (await api.get("/v1/orders")).json == {"orders": [], "cursor": None}
+                # It can be taken back before anybody took it, and whoever takes it up later finds that.
+                taken_back = await api("POST", "/v1/orders/safe-1/cancel", {"reason": "Refunded."}, Prefer="wait=0")
+                assert (taken_back.status, taken_back.json["id"]) == (202, "cancel~safe-1~trial")
+                for name in ("cancel~safe-1~trial", "cancel~safe-1"):
+                    shown = await api.get(f"/v1/orders/{name}")
+                    assert (shown.status, shown.json) == (200, taken_back.json)
         async with served(desk) as port:
             api = Api(port, api.token)
             ready = await api.get("/readyz")
@@ -49,5 +63,7 @@ async def test_orders_wait_in_temporal_and_an_id_is_one_order_all_the_same(
             reply = await api.post("trials", wait=0, **{**body, "order": "safe-2"})
             assert (reply.status, reply.problem, reply.json["retryable"]) == (503, "Unavailable", True)
             assert reply.headers["retry-after"]
+            found = (await api.get("/v1/attention")).json
+            assert (found["temporal"], found["untaken"], found["halves"]) == ("does not answer", None, [])
     finally:
         await ledger.close()

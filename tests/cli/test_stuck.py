@@ -71,7 +71,7 @@ async def nothing_stuck(cli: Cli) -> AsyncIterator[None]:
     yield
     listed = await cli("order", "list", "--stuck", "--json")
     nothing: dict[str, object] = {"halves": [], "hosts": [], "others": [], "late": [], "explained": []}
-    assert listed.json == {**nothing, "untaken": None}
+    assert listed.json == {**nothing, "untaken": None, "temporal": "ok"}
 
 
 async def test_a_stuck_half_is_told_asked_for_and_mailed(cli: Cli, world: World, nothing_stuck: None) -> None:

@@ -106,6 +106,8 @@ class OrderFilter(Message):
     caller: str | None = None
     username: str | None = None
     settled: bool | None = None
+    opened_by: str | None = None
+    """The caller whose order opened the line that it is about."""
 
 
 class OrderPage(Message):
@@ -278,6 +280,8 @@ async def list_orders(tx: ReadTx, wanted: OrderFilter, *, cursor: str | None = N
         query = query.where(models.Order.caller == wanted.caller)
     if wanted.username is not None:
         query = query.where(models.Line.username_casefold == wanted.username.casefold())
+    if wanted.opened_by is not None:
+        query = query.where(opened_by(wanted.opened_by))
     if wanted.settled is not None:
         settled_at = col(models.Order.settled_at)
         query = query.where(settled_at.is_not(None) if wanted.settled else settled_at.is_(None))

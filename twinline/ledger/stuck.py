@@ -9,7 +9,7 @@ from sqlmodel import col, or_, select
 from twinline.ledger import models
 from twinline.ledger.tx import ReadTx
 from twinline.ledger.types import utc
-from twinline.messages import HalfState, Message, OrderKind, Protocol, Recorded, term_workflow_id
+from twinline.messages import HalfState, Message, OrderKind, Protocol, Recorded, term_workflow_id, until_workflow_id
 
 
 class WaitingOrder(Message):
@@ -167,6 +167,26 @@ async def waiting_workflows(tx: ReadTx, line_id: str) -> tuple[str, ...]:
         for workflow_id in (*(order.workflow_id for order in waiting.orders(half)), *waiting.terms(half))
     ]
     return tuple(dict.fromkeys(found))
+
+
+async def running_workflows(tx: ReadTx, line_id: str) -> tuple[str, ...]:
+    """What goes on for a line: its orders, the oldest first, then the Terms of its grants and its blocks' own ends."""
+    order, grant, block = models.Order, models.Grant, models.Block
+    orders = select(order.workflow_id).where(order.line_id == line_id, col(order.settled_at).is_(None))
+    terms = select(grant.id).where(grant.line_id == line_id, col(grant.ended_at).is_(None))
+    untils = select(order.workflow_id).join(block, col(block.order_id) == order.id).where(block.line_id == line_id)
+    untils = untils.where(col(block.lifted_at).is_(None), col(block.until).is_not(None))
+    return (
+        *await tx.session.exec(orders.order_by(col(order.created_at), col(order.id))),
+        *(
+            term_workflow_id(line_id, each)
+            for each in await tx.session.exec(terms.order_by(col(grant.ends_at), col(grant.id)))
+        ),
+        *(
+            until_workflow_id(each)
+            for each in await tx.session.exec(untils.order_by(col(block.until), order.workflow_id))
+        ),
+    )
 
 
 class _Waiting:
