@@ -90,6 +90,8 @@ POLLER_AGE = 90.0
 ACCEPTED_WITHIN = timedelta(seconds=5)
 """How long a worker may take to take up a request before it counts as away."""
 UPDATE_TRIES = 5
+STARTS = 5
+"""How often an order is started after others that had its id were refused."""
 
 _WORKFLOWS = {
     OrderKind.TRIAL: NameOf.TRIAL,
@@ -162,18 +164,28 @@ class Twinline(Ordering):
         OrderConflict when its id was used for another order, and Unavailable when Temporal does not answer. Placing it
         again is always safe.
         """
-        handle, new = await self._start(order, priority or priority_of(order))
-        if new and patience <= timedelta(0):
-            # Nobody has to be asked what stands under this id, and the worker has other things to do.
-            return OrderStatus(fingerprint=order.fingerprint(), done=False)
-        status = await self._awaited(handle, patience)
-        fingerprint = await self._placed(handle, order) if status is None else status.fingerprint
-        if fingerprint != order.fingerprint():
-            raise OrderConflict(
-                "this order id was used before for something else",
-                hint="Take a new id for a new order; repeat an order with exactly the same contents.",
-            )
-        return status or OrderStatus(fingerprint=fingerprint, done=False)
+        for _ in range(STARTS):
+            handle, new = await self._start(order, priority or priority_of(order))
+            if new and patience <= timedelta(0):
+                # Nobody has to be asked what stands under this id, and the worker has other things to do.
+                return OrderStatus(fingerprint=order.fingerprint(), done=False)
+            try:
+                status = await self._awaited(handle, patience)
+            except Unavailable:
+                raise
+            except TwinlineError:
+                if new or await self._placed(handle, order) == order.fingerprint():
+                    raise
+                # Refused was another order under this id, whose end we had waited for; the id is free again.
+                continue
+            fingerprint = await self._placed(handle, order) if status is None else status.fingerprint
+            if fingerprint == order.fingerprint():
+                return status or OrderStatus(fingerprint=fingerprint, done=False)
+            break
+        raise OrderConflict(
+            "this order id was used before for something else",
+            hint="Take a new id for a new order; repeat an order with exactly the same contents.",
+        )
 
     async def hand_in(self, order: AnyOrder) -> None:
         """Place an order and do not even look how it stands; raises Unavailable."""
@@ -510,8 +522,8 @@ class Twinline(Ordering):
                 static_details=details_of(order),
                 priority=priority,
             )
-        except WorkflowAlreadyStartedError:
-            return self._client.get_workflow_handle(workflow_id, result_type=OrderStatus), False
+        except WorkflowAlreadyStartedError as error:
+            return self._client.get_workflow_handle(workflow_id, run_id=error.run_id, result_type=OrderStatus), False
         except RPCError as error:
             raise _unavailable(error) from None
         return started, True

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
+from starter.client import Twinline
 from tests.support.temporal import dev_server
 from tests.workflows.house import HOSTS, House, run_house, text_of
 from twinline.errors import (
@@ -32,6 +34,7 @@ from twinline.messages import (
     HalfState,
     MailKind,
     MailState,
+    OrderStatus,
     PasswordOrder,
     PurchaseOrder,
     Receipt,
@@ -286,6 +289,37 @@ async def test_a_refused_order_leaves_nothing_and_its_id_can_be_used_corrected(h
     receipt = await house.order(order.model_copy(update={"region": "eu"}))
 
     assert receipt.order == order.order
+
+
+class Waiting(Twinline):
+    """Tells when it has placed an order and waits for its end."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self.waits = asyncio.Event()
+
+    async def _awaited(self, handle: WorkflowHandle[object, OrderStatus], patience: timedelta) -> OrderStatus | None:
+        self.waits.set()
+        return await super()._awaited(handle, patience)
+
+
+async def test_nobody_gets_the_refusal_of_another_order_that_had_the_same_id(house: House) -> None:
+    used = trial()
+    await house.order(used)
+    refused = trial(email=used.email)
+    corrected = refused.model_copy(update={"email": "somebody.else@example.org"})
+
+    first, second = Waiting(house.client), Waiting(house.client)
+    # Nothing is decided while the ledger is held.
+    async with house.ledger.write():
+        refusal = asyncio.create_task(first.place(refused))
+        await first.waits.wait()
+        receipt = asyncio.create_task(second.place(corrected))
+        await second.waits.wait()
+
+    with pytest.raises(TrialAlreadyUsed):
+        await refusal
+    assert (await receipt).fingerprint == corrected.fingerprint()
 
 
 async def test_an_order_id_again_with_another_body_is_a_conflict(house: House) -> None:
