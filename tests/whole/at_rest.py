@@ -160,7 +160,7 @@ async def _check_settled(world: World) -> None:
                 if placed.outcome.done():
                     continue
             if events[-1:] in (["WORKFLOW_TASK_SCHEDULED"], ["WORKFLOW_TASK_STARTED"]):
-                raise ServerHangs(f"nobody was given the task of {identity(placed.order)}")
+                raise ServerHangs("nobody was given a task", identity(placed.order))
             raise Broken(f"{identity(placed.order)} is not done, though nothing is in its way: {events[-12:]}")
 
 

@@ -36,11 +36,10 @@ from twinline.keys import KeyRing
 from twinline.sandbox.processes import free_port
 
 LOOK_EVERY: Final = 0.02
-PATIENCE: Final = 6.0
-"""Seconds between two looks at what a clock that does not go on waits for.
-
-Twice that is more than a task may take whose worker has ended (10 s): then another one is given it.
-"""
+PATIENCE: Final = 3.0
+"""Seconds between two looks at what a clock that does not go on waits for."""
+LOOKS: Final = 5
+"""How often a task is seen that somebody has taken until it counts as lost; after 10 s it is given out again."""
 STANDS_STILL: Final = 100.0
 """Seconds of real time after which something is said to hang; not a measure of speed."""
 MOMENT: Final = timedelta(seconds=2)
@@ -66,8 +65,12 @@ class Stuck:
 class ServerHangs(Exception):
     """The test server has lost a workflow task: temporalio/sdk-java issue 3088, a timer cancelled as it fires.
 
-    What it serves can't be judged any more, and nothing is known to be wrong with it.
+    What it serves can't be judged any more, and nothing is known to be wrong with it. `how` it was noticed is counted.
     """
+
+    def __init__(self, how: str, *about: object) -> None:
+        super().__init__(how, *about)
+        self.how = how
 
 
 @dataclass
@@ -112,7 +115,7 @@ class Clock:
         begun = await self.ask()
         await self._pass(span)
         if await self.ask() > begun + span + ASTRAY:
-            raise ServerHangs(f"the test server's clock runs by itself, and shows {self.now()}")
+            raise ServerHangs("its clock runs by itself", self.now())
 
     async def _pass(self, span: timedelta) -> None:
         request = SleepRequest(duration=Duration())
@@ -122,17 +125,17 @@ class Clock:
             self.services.test_service.unlock_time_skipping_with_sleep(request, timeout=waiting)
         )
         looked = asyncio.get_running_loop().time()
-        stuck: Stuck | None = None
+        stuck, looks = None, 0
         while not (await asyncio.wait((passing,), timeout=LOOK_EVERY))[0]:
             await self._give_back()
             if asyncio.get_running_loop().time() > looked + PATIENCE:
                 looked, before, stuck = asyncio.get_running_loop().time(), stuck, await self._stuck()
-                if stuck != before or stuck.activities:
-                    continue
-                if stuck.tasks:
+                looks = looks + 1 if stuck == before and not stuck.activities else 1
+                if stuck.tasks and looks == LOOKS:
                     passing.cancel()
-                    raise ServerHangs(stuck)
-                await self._unlock()
+                    raise ServerHangs("it waits for a task", stuck)
+                if looks > 1 and not stuck.tasks:
+                    await self._unlock()
         try:
             await passing
         except RPCError as error:

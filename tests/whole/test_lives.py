@@ -154,9 +154,9 @@ class Life(RuleBasedStateMachine):
             return
         try:
             self.around.run(work)
-        except ServerHangs:
+        except ServerHangs as hangs:
             self.void = True
-            self.around.counts["lives given up, because the test server hung"] += 1
+            self.around.counts[f"lives given up: the test server hangs, {hangs.how}"] += 1
         except BaseException as error:
             self.lawful = False
             self.around.broken = Story(error, tuple(self.steps))

@@ -354,6 +354,26 @@ async def test_a_worker_that_oversleeps_a_block_does_not_undo_it(house: House) -
     assert serving(house, name) == []
 
 
+@on_one_clock
+async def test_the_next_worker_brings_to_its_end_what_the_last_one_had_begun(house: House) -> None:
+    name = (await done(house, a_trial())).username
+    box = house.boxes["mc-eu1"]
+    box.alarm = asyncio.Event()
+    renewal = placed(house, RenewalOrder(order=ref(), line=name, days=1))
+    await box.asleep.wait()
+
+    await house.end("orders")
+    box.wake()
+    block = placed(house, BlockOrder(case="AB-1", line=name, reason="shared"))
+    await house.start("orders")
+
+    assert (await renewal).done
+    assert (await block).done
+    assert serving(house, name) == []
+    await house.clock.pass_time(timedelta(days=4))
+    assert all(grant.ended_at for grant in (await line(house, name)).grants)
+
+
 @pytest.mark.parametrize("dead", OLD)
 @on_one_clock
 async def test_a_host_that_is_dead_for_ever_stops_nothing_on_the_other(house: House, dead: str) -> None:
