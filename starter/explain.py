@@ -18,7 +18,7 @@ class Meaning:
 
 _SENTENCES: Final = {
     "HostUnreachable": "no SSH connection to the host",
-    "HostLoginRefused": "the host does not accept our SSH key",
+    "HostLoginRefused": "the host does not accept our SSH key, or it can't be used here",
     "HelperRefused": "the host allows our key another version of the helper, or other files",
     "HostKeyMismatch": "the host shows another SSH host key than ssh.known_hosts says",
     "HelperFailed": "the helper program does not start on the host, or ended in the middle",

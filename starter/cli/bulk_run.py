@@ -122,7 +122,10 @@ def _read(name: str) -> bytes:
         with Path(name).open("rb") as file:
             return file.read(LARGEST_FILE + 1)
     except OSError as error:
-        raise UnreadableFile(f"{name} can't be read: {error.strerror}", hint="Correct --file.") from None
+        raise UnreadableFile(
+            f"{name} can't be read: {error.strerror}",
+            hint="Give the path of a file that this user can read, or - to read what is piped in.",
+        ) from None
 
 
 async def begin_run(wanted: Wanted, begin: Begin) -> int:

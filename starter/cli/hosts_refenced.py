@@ -44,7 +44,10 @@ async def refence_hosts(names: Sequence[str], *, every: bool, yes: bool, as_json
     A host that does not answer keeps no other from it.
     """
     if every == bool(names):
-        raise InvalidOrder("name the hosts, or give --all", hint="Example: twinline host refence mc-eu1 os-eu1")
+        raise InvalidOrder(
+            "--all goes without names of hosts" if every else "name the hosts, or give --all",
+            hint="Example: twinline host refence mc-eu1 os-eu1",
+        )
     context = Context.load()
     inventory = load_inventory(context.settings.inventory)
     hosts = list(inventory.hosts) if every else [inventory.host(name) for name in dict.fromkeys(names)]

@@ -24,7 +24,7 @@ def _keys() -> None:
 
 
 def create(
-    path: Annotated[Path, typer.Argument(help="The file to make; TWINLINE_KEYS has to name it.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file to make; TWINLINE_KEYS has to name it.")],
     *,
     as_json: options.AsJson = False,
 ) -> None:

@@ -152,7 +152,7 @@ def plain_table(*columns: str) -> Table:
 def show_table(table: Table, console: Console | None = None) -> None:
     """Print a table; where it would have to break words, as on a narrow terminal, each row as a list instead."""
     console = console or out()
-    if not console.is_terminal or console.measure(table).minimum <= console.width:
+    if not console.is_terminal or not _breaks_words(table, console):
         console.print(table)
         return
     for row in zip(*(column.cells for column in table.columns), strict=True):
@@ -164,6 +164,13 @@ def show_table(table: Table, console: Console | None = None) -> None:
                 grid.add_row(column.header, cell)
         console.print(grid)
         console.print()
+
+
+def _breaks_words(table: Table, console: Console) -> bool:
+    # Rich measures nothing as wider than the console, and takes width from columns whatever their longest word.
+    written = "".join(segment.text for line in console.render_lines(table) for segment in (*line, Segment.line()))
+    words = {word for column in table.columns for cell in column.cells for word in str(cell).split()}
+    return not words <= set(written.split())
 
 
 def cells(*texts: str) -> Sequence[Text]:

@@ -36,11 +36,20 @@ class Root(TyperGroup):
         try:
             return super().invoke(ctx)
         except TyperException as error:
-            error.message = printable(error.message).replace(_PYDANTIC, "")
+            error.message = printable(error.message).replace(_PYDANTIC, "") + _example_for(error)
             raise
         except KeyboardInterrupt:
             err().print(Text(STOPPED))
             raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def _example_for(error: TyperException) -> str:
+    """The first example of the command that was not asked rightly, on a line of its own; groups have none."""
+    command = getattr(error, "cmd", None)
+    if command is None or isinstance(command, TyperGroup):
+        return ""
+    found = (line.strip() for line in (command.help or "").splitlines())
+    return next((f"\n{line}" for line in found if line.startswith("Example: ")), "")
 
 
 def _is_broken(word: str) -> bool:

@@ -27,10 +27,15 @@ async def test_what_waits_on_a_host_is_counted_although_nothing_answers(alone: A
     assert [(host["served"], host["behind"], host["last_proof"]) for host in said.json["hosts"]] == [(0, 1, None)] * 2
 
 
+async def test_an_order_that_there_is_not_is_called_as_it_was_asked_for(alone: Alone) -> None:
+    said = await Cli(alone.env)("order", "show", "A-none", "--kind", "block", "--line", alone.line)
+    assert (said.code, said.err.splitlines()[0]) == (3, 'there is no order "A-none" of caller "cli"')
+
+
 async def test_the_events_of_a_line_are_told_newest_first_in_words_and_by_pages(alone: Alone) -> None:
     cli = Cli(alone.env)
     said = await cli("line", "events", alone.line, "--json")
-    assert [event["what"] for event in said.json["events"]] == ["block.set", "line.opened"]
+    assert [event["what"] for event in said.json["events"]] == ["grant.given", "block.set", "line.opened"]
     assert said.json["events"][0]["after"]["state"] == "blocked"
     first = await cli("line", "events", alone.line, "--limit", "1", "--json")
     rest = await cli("line", "events", alone.line, "--cursor", first.json["cursor"], "--json")

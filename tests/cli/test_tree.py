@@ -42,6 +42,16 @@ def test_every_command_has_help_and_an_example_that_its_parser_takes(
 
 
 @pytest.mark.parametrize("leaf", leaves(), ids=str)
+async def test_who_words_a_command_wrongly_is_shown_its_example(leaf: Leaf, bare: Cli) -> None:
+    said = await bare(*leaf.path, "--nonsense")
+    assert (said.code, said.out) == (2, "")
+    told = " ".join(said.err.replace("\u2502", " ").split())
+    assert "--nonsense" in told
+    example = (leaf.command.help or "").partition("Example: ")[2].splitlines()[0]
+    assert f"Example: {example.strip()}" in told
+
+
+@pytest.mark.parametrize("leaf", leaves(), ids=str)
 def test_every_command_that_ends_prints_json_on_demand(leaf: Leaf) -> None:
     assert ("--json" in leaf.options) is (str(leaf) not in LASTING)
 

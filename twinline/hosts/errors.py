@@ -2,7 +2,7 @@
 
     HostError
     ├── HostUnreachable    the network or sshd: repairs itself or is repaired there
-    ├── HostLoginRefused   our SSH key is not accepted
+    ├── HostLoginRefused   our SSH key is not accepted, or can't be used
     ├── HostKeyMismatch    not the host we know: stop and ask
     ├── HelperRefused      the key is for another version of the helper, or for other files: stop and ask
     ├── HelperFailed       no Python on the host, or the helper ended unexpectedly
@@ -47,9 +47,12 @@ class HostUnreachable(HostError):
 
 
 class HostLoginRefused(HostError):
-    """The host does not accept our SSH key."""
+    """The host does not accept our SSH key, or it can't be used here."""
 
-    hint = "put the public half of ssh.key into authorized_keys of ssh.user on the host"
+    hint = (
+        "see that this user can read the files of ssh.key and ssh.known_hosts, and that the key's public half is in "
+        "authorized_keys of ssh.user on the host"
+    )
 
 
 class HostKeyMismatch(HostError):
