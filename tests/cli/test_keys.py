@@ -1,10 +1,17 @@
 """`keys rotate` in a world whose worker keeps running."""
 
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from starter import bulk
 from tests.cli.conftest import Cli
+from twinline.bulk import BulkImport, BulkKind, NewBulk
 from twinline.keys import KeyRing
+from twinline.ledger import Ledger
+from twinline.ledger import bulk as in_ledger
+from twinline.ledger.bulk_judged import judge
+from twinline.rows import Row
 from twinline.sandbox.world import World
 
 
@@ -23,6 +30,30 @@ async def test_keys_are_rotated_under_a_running_worker_and_orders_go_on(cli: Cli
     assert placed.code == 0, placed.err
     assert (await cli("line", "show", line, "--reveal", "--json")).json["password"] == password
     assert password not in rotated.out
+
+
+async def test_what_waits_in_a_bulk_run_is_sealed_again_and_can_still_be_ordered(cli: Cli, world: World) -> None:
+    ring_file = Path(world.env["TWINLINE_KEYS"])
+    keys, now = KeyRing.load(ring_file), datetime.now(UTC)
+    fields = {"username": "waits99", "password": "Waits-s3cret.9", "email": "waits@example.com", "pair": "eu1"}
+    rows = [Row(1, {**fields, "ends_at": (now + timedelta(days=9)).isoformat()})]
+    new, asked = NewBulk(run="waits", job=BulkImport()), bulk.items_of(BulkKind.IMPORT, rows, {})
+    ledger = await Ledger.open(world.env["TWINLINE_DATABASE_URL"], keys=keys)
+    try:
+        async with ledger.write() as tx:
+            bulk_id = await in_ledger.record_bulk(tx, new, asked, await judge(tx, new, asked, now=now), now=now)
+            await in_ledger.stop_bulk(tx, bulk_id, actor="test", now=now)
+    finally:
+        await ledger.close()
+    assert (await cli("keys", "rotate")).code == 0
+    retired = await cli("keys", "retire", keys.primary, "--yes")
+    assert retired.code == 0, retired.err
+
+    resumed = await cli("bulk", "resume", "waits", "--json")
+
+    assert (resumed.code, resumed.json["bulk"]["counts"]["done"]) == (0, 1), resumed.out
+    revealed = await cli("line", "show", "waits99", "--reveal", "--json")
+    assert revealed.json["password"] == fields["password"]
 
 
 async def test_a_ring_is_not_rotated_when_the_ledger_can_not_be_sealed_again(cli: Cli, world: World) -> None:

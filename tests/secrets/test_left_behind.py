@@ -20,14 +20,20 @@ import pytest_asyncio
 from sqlmodel import SQLModel, select
 from temporalio.client import Client
 
+from starter import bulk
 from starter.client import Twinline
+from starter.desk import Desk
+from tests.api.conftest import Api, new_token, served
 from tests.cli.conftest import Cli
 from tests.support.search import Search, look_in_files, look_in_temporal
 from tests.support.world import FAST
+from twinline.bulk import BulkImport, BulkKind, NewBulk
 from twinline.codec import data_converter
 from twinline.errors import LineClosed, TrialAlreadyUsed, Unavailable
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger, models
+from twinline.ledger import bulk as in_ledger
+from twinline.ledger.bulk_judged import judge
 from twinline.ledger.lines import unseal
 from twinline.ledger.queries import line_view, reveal_password
 from twinline.messages import (
@@ -44,16 +50,30 @@ from twinline.messages import (
     TrialOrder,
     UnblockOrder,
 )
+from twinline.rows import Row
 from twinline.sandbox.sites import PairPlan
 from twinline.sandbox.world import World
+from twinline.tokens import NewToken, Scope
 
 PAIRS = (PairPlan("eu1", region="eu"), PairPlan("us1", region="us"))
 JANE, JOHN, KATE = "jane.roe@example.com", "john.doe@example.com", "kate.poe@example.com"
 LIZ = "liz.moe@example.com"
+MEG, TOM, SUE, RON = "meg.loe@example.com", "tom.coe@example.com", "sue.hoe@example.com", "ron.voe@example.com"
+BROUGHT = {
+    MEG: ("megloe1", "Meg-s3cret.91"),
+    TOM: ("tomcoe1", "Tom-s3cret.92"),
+    SUE: ("suehoe1", "Sue-s3cret.93"),
+    RON: ("megloe1", "Ron-s3cret.94"),
+}
+"""Whom bulk imports bring: under which name, with which password."""
 REASON = "Jane Roe shares with her neighbours"
 OVERLAP_HOURS = 0.0003
-SEALED = {"line": ("password", "email"), "mail": ("body",)}
-"""Columns that hold something sealed, by table."""
+SEALED: Mapping[type[SQLModel], tuple[str, tuple[str, ...]]] = {
+    models.Line: ("line", ("password", "email")),
+    models.Mail: ("mail", ("body",)),
+    models.BulkItem: ("bulk_item", ("body",)),
+}
+"""Name and columns of the tables that hold something sealed."""
 
 
 @dataclass
@@ -66,6 +86,8 @@ class Story:
     keys: KeyRing
     ledger: Ledger
     cli: Cli
+    sheet: Path
+    """A file of rows, which lies where an operator has it."""
     names: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     passwords: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
@@ -117,8 +139,8 @@ class Story:
             for table in tables:
                 for row in await tx.session.exec(select(table)):
                     values = row.model_dump()
-                    name = table.__name__.lower()
-                    for column in SEALED.get(name, ()):
+                    name, columns = SEALED.get(table, ("", ()))
+                    for column in columns:
                         sealed = values[f"{column}_sealed"]
                         values[column] = unseal(self.keys, name, values["id"], column, sealed) if sealed else b""
                     for column, value in values.items():
@@ -130,6 +152,7 @@ class Story:
 async def story(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Story]:
     async with told_in(tmp_path_factory.mktemp("left")) as told:
         await asyncio.gather(janes_life(told), johns_life(told), kates_life(told))
+        await what_bulk_runs_bring(told)
         yield told
 
 
@@ -142,7 +165,7 @@ async def told_in(folder: Path) -> AsyncGenerator[Story]:
         client = await Client.connect(world.temporal.address, data_converter=data_converter(keys))
         ledger = await Ledger.open(world.env["TWINLINE_DATABASE_URL"], keys=keys)
         try:
-            yield Story(world, Twinline(client), client, keys, ledger, Cli(world.env))
+            yield Story(world, Twinline(client), client, keys, ledger, Cli(world.env), folder.with_suffix(".csv"))
         finally:
             await ledger.close()
 
@@ -192,6 +215,37 @@ async def kates_life(story: Story) -> None:
     await story.order(CloseOrder(order="C-kate", line=name))
 
 
+async def what_bulk_runs_bring(story: Story) -> None:
+    """Meg comes over; Tom's row is refused at once, Ron's by its workflow; Sue's waits in a run that was stopped."""
+    for who, (name, password) in BROUGHT.items():
+        story.names[who], story.passwords[who] = [name], [password]
+    (john,) = story.names[JOHN]
+    ends_at = (datetime.now(UTC) + timedelta(days=90)).isoformat()
+    story.sheet.write_text(
+        "username,password,email,ends_at\n"
+        + f"{BROUGHT[MEG][0]},{BROUGHT[MEG][1]},{MEG},{ends_at}\n"
+        + f"{john},{BROUGHT[TOM][1]},{TOM},{ends_at}\n"
+    )
+    await waits(story, "late", RON, ends_at)
+    await waits(story, "never", SUE, ends_at)
+    words = ("bulk", "import", str(story.sheet), "--run", "old-shop", "--pair", "eu1")
+    done = await story.cli(*words, "--skip-invalid", "--yes", "--json")
+    assert (done.json["bulk"]["counts"]["done"], done.json["bulk"]["counts"]["refused"]) == (1, 1), done.out
+    late = await story.cli("bulk", "resume", "late", "--json")
+    assert (late.code, late.json["items"]["items"][0]["problem"]["type"]) == (4, "UsernameTaken"), late.out
+
+
+async def waits(story: Story, run: str, who: str, ends_at: str) -> None:
+    """A run that was stopped before anything of it was ordered."""
+    name, password = BROUGHT[who]
+    row = Row(1, {"username": name, "password": password, "email": who, "ends_at": ends_at, "pair": "eu1"})
+    new, now = NewBulk(run=run, job=BulkImport()), datetime.now(UTC)
+    asked = bulk.items_of(BulkKind.IMPORT, [row], {})
+    async with story.ledger.write() as tx:
+        bulk_id = await in_ledger.record_bulk(tx, new, asked, await judge(tx, new, asked, now=now), now=now)
+        await in_ledger.stop_bulk(tx, bulk_id, actor="ann", now=now)
+
+
 def read(url: str) -> bytes:
     with urlopen(url) as answer:  # noqa: S310 - our own URL
         return answer.read()
@@ -206,7 +260,7 @@ async def test_no_password_and_no_address_stands_where_it_does_not_belong(story:
     assert {"temporal.db", "ledger.db", "log", "journal.0", "window"} <= names, "the search looks in the wrong place"
     ids = await look_in_temporal(story.client, story.keys, sealed=everywhere, opened=opened)
     assert {"trial/shop/T-jane", "trial/cli/T-jane-2", "trial/cli/T-jane-9", "renewal/cli/R-jane-2"} <= ids
-    assert "reconcile/mc-eu1" in ids
+    assert {"reconcile/mc-eu1", "bulk/cli/old-shop", "import/cli/old-shop:1", "import/cli/late:1"} <= ids
     everywhere.look("the server's metrics", await asyncio.to_thread(read, story.world.temporal.metrics_url))
     counted = await asyncio.to_thread(read, story.world.metrics_url)
     everywhere.look("the worker's metrics", counted)
@@ -226,7 +280,7 @@ async def test_no_password_and_no_address_stands_where_it_does_not_belong(story:
 
     served = Search(words)
     look_in_files(served, story.accounts, story.world.folder)
-    assert {find.what for find in served.finds} == {f"{JOHN}'s password 0"}
+    assert {find.what for find in served.finds} == {f"{JOHN}'s password 0", f"{MEG}'s password 0"}
 
 
 async def test_no_command_tells_a_password_or_an_address(story: Story) -> None:
@@ -238,7 +292,7 @@ async def test_no_command_tells_a_password_or_an_address(story: Story) -> None:
         "line list": {0},
         "order show T-jane --caller shop": {0},
         "order show AB-1 --kind block": {0},
-        "order show T-jane-2": {3},
+        "order show T-jane-2": {4},
         "order list": {0},
         "order list --stuck": {0},
         "order retry R-john": {0},
@@ -255,6 +309,17 @@ async def test_no_command_tells_a_password_or_an_address(story: Story) -> None:
         f"erase {JOHN} --yes": {4},
         f"erase nobody.{JOHN} --yes": {3},
         f"erase {JOHN}@ --yes": {2},
+        "bulk list": {0},
+        "bulk show old-shop": {5},
+        "bulk show never": {4},
+        "bulk show late --state refused": {4},
+        "bulk cancel late": {0},
+        f"bulk import {story.sheet} --run other --pair eu1 --dry-run": {4},
+        f"bulk import {story.sheet} --run other --pair eu9 --yes": {2},
+        f"bulk import {story.sheet} --run old-shop --region eu --yes": {4},
+        f"bulk block --file {story.sheet} --run other --reason x --yes": {2},
+        "order show old-shop:1": {0},
+        "order show late:1": {4},
     }
     unexpected: list[object] = []
     for command, codes in commands.items():
@@ -266,6 +331,54 @@ async def test_no_command_tells_a_password_or_an_address(story: Story) -> None:
     assert unexpected == []
     assert said.finds == set()
     assert (await story.cli("line", "show", john, "--reveal")).out.count(story.passwords[JOHN][0]) == 1
+
+
+async def test_no_answer_of_the_api_tells_a_password_or_an_address(
+    story: Story, caplog: pytest.LogCaptureFixture
+) -> None:
+    said, ends_at = Search(story.secrets()), (datetime.now(UTC) + timedelta(days=90)).isoformat()
+    rows = [
+        {"username": name, "password": password, "email": who, "ends_at": ends_at}
+        for who, (name, password) in BROUGHT.items()
+    ]
+    wrong = [{**rows[0], "password": f"{rows[0]['password']}#"}, {**rows[1], "email": f"{TOM}@"}, {TOM: "x"}]
+    whole = story.sheet.read_bytes()
+    caplog.set_level("DEBUG")
+    async with served(Desk(story.ledger, story.twinline)) as port:
+        api = Api(port, await new_token(story.ledger, NewToken(caller="cli", scopes=frozenset(Scope))))
+        for path in ("imports", "imports/dry-run", "blocks"):
+            for body in ({"rows": rows}, {"rows": wrong}, {"rows": rows, "pair": TOM}, {MEG: 1, "rows": rows}):
+                reply = await api("POST", f"/v1/bulk/{path}", {"run": "late", "pair": "eu1", **body}, Prefer="wait=30")
+                said.look(f"POST {path} {list(body)} {reply.status}", reply.body)
+            for data in (whole, b"\xff" + whole, whole + b'"' + whole, whole.replace(b"email", b"mail")):
+                reply = await api("POST", f"/v1/bulk/{path}?run=late&pair=eu1", data, Content_Type="text/csv")
+                said.look(f"POST {path} file {reply.status}", reply.body)
+        for run in ("old-shop", "late", "never"):
+            for rest in ("", "/items"):
+                reply = await api.get(f"/v1/bulk/runs/{run}{rest}")
+                assert reply.status == 200
+                said.look(f"GET {run}{rest}", reply.body)
+        said.look("GET order", (await api.get("/v1/orders/import~old-shop:1")).body)
+    said.look("the log of the API", caplog.text)
+    assert said.places > 30
+    assert said.finds == set()
+
+
+async def test_who_waits_in_a_stopped_import_is_found_by_address_and_forgotten(story: Story) -> None:
+    about = story.all_about(SUE)
+    before = Search(about)
+    await story.look_in_ledger(before)
+    assert {find.what for find in before.finds} == set(about)
+    by_name = await story.cli("erase", BROUGHT[SUE][0], "--yes", "--json")
+    assert (by_name.code, by_name.json["type"]) == (3, "UnknownLine")
+
+    erased = await story.cli("erase", SUE.upper(), "--yes", "--caller", "privacy", "--json")
+
+    assert (erased.code, erased.json) == (0, {"lines": [], "items": 1})
+    await nothing_is_left_of(story, about, story.all_about(JOHN))
+    assert (await story.cli("erase", SUE, "--yes")).code == 3
+    resumed = await story.cli("bulk", "resume", "never", "--json")
+    assert (resumed.code, resumed.json["items"]["items"][0]["problem"]["type"]) == (4, "LineErased")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
