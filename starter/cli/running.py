@@ -1,8 +1,10 @@
 """Runs what a command does, and turns its errors into words and exit codes; light, so that help stays fast."""
 
 import asyncio
+import contextlib
+import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, NoReturn, TextIO
 
 import typer
@@ -33,10 +35,11 @@ def confirm(question: str, *, yes: bool, as_json: bool = False) -> None:
         show_refusal(refused, as_json=as_json)
         raise typer.Exit(Exit.USAGE)
     try:
-        # Not typer.confirm: it also writes to standard output, which is for results.
-        err().print(Text(f"{question} [y/N] "), end="", soft_wrap=True)
-        # Whoever reads the question may press Ctrl-C before we wait for the answer.
-        answer = sys.stdin.readline()
+        with _ctrl_c_interrupts():
+            # Not typer.confirm: it also writes to standard output, which is for results.
+            err().print(Text(f"{question} [y/N] "), end="", soft_wrap=True)
+            # Whoever reads the question may press Ctrl-C before we wait for the answer.
+            answer = sys.stdin.readline()
     except KeyboardInterrupt:
         say(f"\n{NOT_DONE}")
         raise typer.Exit(Exit.INTERRUPTED) from None
@@ -44,6 +47,20 @@ def confirm(question: str, *, yes: bool, as_json: bool = False) -> None:
         # After Ctrl-D the cursor still stands behind the question.
         say(NOT_DONE if answer.endswith("\n") else f"\n{NOT_DONE}")
         raise typer.Exit(Exit.REFUSED)
+
+
+@contextlib.contextmanager
+def _ctrl_c_interrupts() -> Generator[None]:
+    """Let Ctrl-C end the waiting at once: an event loop would note it, and go on waiting for the answer."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
