@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import sys
@@ -134,6 +135,61 @@ async def test_waiting_shows_how_the_halves_stand_and_ctrl_c_stops_only_the_wait
         await terminal.see("os-eu1 failing")
     assert await watching == 0
     assert "Both halves serve the line" in terminal.words
+
+
+async def test_a_bulk_run_shows_how_far_it_is_and_ctrl_c_stops_only_the_watching(
+    cli: Cli, world: World, worker: WorkerProcess, warm: Warm, terminal: Terminal, tmp_path: Path
+) -> None:
+    # Who asks is more patient than the worker, so that the bar stays there as long as the test needs it.
+    env = {**world.env, "TWINLINE_GRACE": "120"}
+    opened = [
+        await cli("trial", f"bar{number}@example.com", "--region", "eu", "--order", f"T-bar{number}", "--json")
+        for number in range(2)
+    ]
+    names = [each.json["username"] for each in opened]
+    file = tmp_path / "lines.txt"
+    file.write_text("\n".join(names))
+    words = ("bulk", "block", "--file", str(file), "--run", "bar", "--reason", "Shared")
+    async with unreachable(world.box("os-eu1")):
+        running = asyncio.create_task(warm.run(*words, terminal=terminal, env=env))
+        await terminal.see("Block 2 lines, case bar? [y/N]")
+        assert all(name in terminal.text for name in names)
+        assert "2 of 2 lines would change." in terminal.words
+        terminal.type("y\n")
+        await terminal.see("0/2 2 going of 2")
+        terminal.resize(70)
+        terminal.type(CTRL_C)
+        assert await running == 130
+        assert "Stopped watching. The run goes on without us: `twinline bulk show bar --follow`" in terminal.words
+        terminal.resize(100)
+        plain = {**env, "NO_COLOR": "1"}
+        watching = asyncio.create_task(warm.run("bulk", "show", "bar", "--follow", terminal=terminal, env=plain))
+        await terminal.see("bar ━")
+        before = len(terminal.raw)
+    assert await watching == 0
+    assert "Everything is done." in terminal.words
+    assert not re.search(rb"\x1b\[[0-9;]*m", terminal.raw[before:]), "a bar without colours moves, and has none"
+    before = len(terminal.raw)
+    assert await warm.run(*words, "--yes", "--json", terminal=terminal, env=env) == 0
+    assert b"\x1b" not in terminal.raw[before:]
+    assert json.loads(terminal.raw[before:])["bulk"]["counts"]["done"] == 2
+
+
+async def test_ctrl_c_at_the_question_of_a_bulk_run_begins_nothing(
+    warm: Warm, terminal: Terminal, alone: Alone, tmp_path: Path
+) -> None:
+    file = tmp_path / "lines.txt"
+    file.write_text(alone.line)
+    words = ("bulk", "block", "--file", str(file), "--run", "asked", "--reason", "Shared", "--case", "other")
+    before = alone.state()
+    for keys, code in ((CTRL_C, 130), (CTRL_D, 4), ("n\n", 4)):
+        running = asyncio.create_task(warm.run(*words, terminal=terminal, env=alone.env))
+        await terminal.see("Block 1 line, case other? [y/N]")
+        terminal.type(keys)
+        assert await running == code
+        assert "Nothing was done." in terminal.words
+        assert alone.state() == before
+        terminal.clear()
 
 
 @contextlib.asynccontextmanager

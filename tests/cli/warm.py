@@ -21,6 +21,7 @@ from tests.support.terminal import Terminal, environment
 
 MODULES = (
     "starter.cli",
+    "starter.cli.bulk_run",
     "starter.cli.doctor",
     "starter.cli.lines_shown",
     "starter.cli.orders_asked",

@@ -58,6 +58,10 @@ class Terminal:
         self._screen.resize(self._lines, columns)
         self._set_size()
 
+    def clear(self) -> None:
+        """Wipe the screen, as a person does."""
+        self._screen.reset()
+
     def type(self, keys: str) -> None:
         """Press keys."""
         os.write(self._ours, keys.encode())
