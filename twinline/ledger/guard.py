@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from sqlalchemy import bindparam
 from sqlmodel import col, func, or_, select
 
 from twinline.ledger import models, rules
@@ -21,6 +22,18 @@ from twinline.ledger.types import chunks, utc
 from twinline.messages import HalfState, Message
 
 UNEXPLAINED: Final = "removal.unexplained"
+
+# Made once, because making such a statement costs as much as carrying it out.
+_AWAY: Final = (
+    select(models.Line, models.Half)
+    .join(models.Half)
+    .where(models.Half.host == bindparam("host"))
+    .where(or_(models.Line.state != "present", col(models.Half.left_at).is_not(None)))
+)
+_NEWLY_AWAY: Final = _AWAY.where(
+    models.Half.wanted > models.Half.proven,
+    or_(col(models.Half.proven_state).is_(None), col(models.Half.proven_state) != HalfState.REMOVED),
+)
 
 
 class _LetThrough(Message):
@@ -41,14 +54,10 @@ class Removal:
 
 async def pending_removals(tx: ReadTx, host: str, also: AbstractSet[str]) -> list[Removal]:
     """Everybody who would lose access on this host: halves that are behind, and those of `also`."""
-    line, half = models.Line, models.Half
-    query = select(line, half).join(half)
-    query = query.where(half.host == host, or_(line.state != "present", col(half.left_at).is_not(None)))
-    seen = col(half.proven_state)
-    behind = query.where(half.wanted > half.proven, or_(seen.is_(None), seen != HalfState.REMOVED))
-    found = {each.id: (each, on) for each, on in await tx.session.exec(behind)}
+    found = {each.id: (each, on) for each, on in await tx.session.exec(_NEWLY_AWAY, params={"host": host})}
     for ids in chunks(sorted(also)):
-        found |= {each.id: (each, on) for each, on in await tx.session.exec(query.where(col(line.id).in_(ids)))}
+        query = _AWAY.where(col(models.Line.id).in_(ids))
+        found |= {each.id: (each, on) for each, on in await tx.session.exec(query, params={"host": host})}
     return [
         Removal(line_id=each.id, host=host, revision=each.revision, state=held_by(each, on).state)
         for each, on in found.values()

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from pydantic import AwareDatetime, SecretStr
+from sqlalchemy import Integer, bindparam
 from sqlmodel import and_, case, col, or_, select, true, update
 
 from twinline.errors import UnknownLine
@@ -23,6 +25,32 @@ from twinline.ledger.rules import LineState
 from twinline.ledger.tx import LOCKED, ReadTx, WriteTx
 from twinline.ledger.types import chunks, error_code, utc
 from twinline.messages import HalfProven, HalfReceipt, HalfState, Message, Protocol
+
+# Made once, because making such a statement costs as much as carrying it out.
+_OF_LINES: Final = select(models.Half).where(
+    models.Half.host == bindparam("host"), col(models.Half.line_id).in_(bindparam("lines", expanding=True))
+)
+_OF_LINES_LOCKED: Final = _OF_LINES.order_by(models.Half.line_id).with_for_update(key_share=True)
+_BEHIND: Final = (
+    select(models.Line, models.Half)
+    .join(models.Half)
+    .where(models.Half.host == bindparam("host"), models.Half.wanted > models.Half.proven)
+    .where(col(models.Half.attention).is_(None))
+    .order_by(
+        case((and_(models.Line.state == "present", col(models.Half.left_at).is_(None)), 1), else_=0),
+        case((col(models.Half.next_attempt) > bindparam("now"), 1), else_=0),
+        col(models.Half.behind_since),
+        col(models.Half.line_id),
+    )
+    .limit(bindparam("limit", type_=Integer))
+)
+_THROUGH: Final = (
+    update(models.Host)
+    .where(col(models.Host.name) == bindparam("host"))
+    .values(down_since=None, attention=None)
+    # Whoever uses it has loaded no host.
+    .execution_options(synchronize_session=False)
+)
 
 
 class StaleToken(Exception):
@@ -136,8 +164,8 @@ async def host_progress(tx: ReadTx, host: str, line_ids: Sequence[str]) -> dict[
     """How far these lines' halves on this host are, by line id; a half that does not exist is left out."""
     found: dict[str, HalfProgress] = {}
     for ids in chunks(line_ids):
-        query = select(models.Half).where(models.Half.host == host, col(models.Half.line_id).in_(ids))
-        found.update((half.line_id, progress_of(half)) for half in await tx.session.exec(query))
+        asked = {"host": host, "lines": list(ids)}
+        found.update((half.line_id, progress_of(half)) for half in await tx.session.exec(_OF_LINES, params=asked))
     return found
 
 
@@ -253,21 +281,8 @@ async def open_batch(
 
 
 async def _behind(tx: ReadTx, host: str, *, limit: int, now: datetime) -> list[tuple[models.Line, models.Half]]:
-    due = col(models.Half.next_attempt)
-    query = (
-        select(models.Line, models.Half)
-        .join(models.Half)
-        .where(models.Half.host == host, models.Half.wanted > models.Half.proven)
-        .where(col(models.Half.attention).is_(None))
-        .order_by(
-            case((and_(models.Line.state == "present", col(models.Half.left_at).is_(None)), 1), else_=0),
-            case((due > utc(now), 1), else_=0),
-            col(models.Half.behind_since),
-            col(models.Half.line_id),
-        )
-        .limit(limit)
-    )
-    return list(await tx.session.exec(query))
+    asked = {"host": host, "now": utc(now), "limit": limit}
+    return list(await tx.session.exec(_BEHIND, params=asked))
 
 
 async def _lines_on(tx: ReadTx, host: str, line_ids: Sequence[str]) -> list[tuple[models.Line, models.Half]]:
@@ -308,15 +323,13 @@ async def close_batch(
     proofs = {proof.line_id: proof for proof in results}
     waits: list[timedelta] = []
     for line_ids in chunks(sorted(proofs)):
-        query = select(models.Half).where(models.Half.host == host, col(models.Half.line_id).in_(line_ids))
-        query = query.order_by(models.Half.line_id).with_for_update(key_share=True)
-        for half in await tx.session.exec(query):
+        asked = {"host": host, "lines": list(line_ids)}
+        for half in await tx.session.exec(_OF_LINES_LOCKED, params=asked):
             behind_since = half.behind_since
             _prove(half, proofs[half.line_id], now=utc(now))
             if behind_since is not None and half.behind_since is None:
                 waits.append(utc(now) - behind_since)
-    through = update(models.Host).where(col(models.Host.name) == host)
-    await tx.session.exec(through.values(down_since=None, attention=None))
+    await tx.session.exec(_THROUGH, params={"host": host})
     return tuple(waits)
 
 

@@ -30,6 +30,8 @@ _HALVES: Final = (
     .where(col(models.Half.line_id).in_(_LINES))
     .order_by(col(models.Half.protocol), col(models.Half.host))
 )
+_ID_BY_NAME: Final = select(models.Line.id).where(models.Line.username_casefold == bindparam("casefold"))
+_HALVES_LOCKED: Final = _HALVES.with_for_update(key_share=True)
 
 
 class Snapshot(Message):
@@ -176,8 +178,8 @@ def name_hash(keys: KeyRing, username: str) -> str:
 
 async def erased_line(tx: ReadTx, username: str) -> str | None:
     """The id of the line that had this name until it was erased."""
-    query = select(models.Line.id).where(models.Line.username_casefold == name_hash(tx.keys, username))
-    return (await tx.session.exec(query)).one_or_none()
+    asked = {"casefold": name_hash(tx.keys, username)}
+    return (await tx.session.exec(_ID_BY_NAME, params=asked)).one_or_none()
 
 
 async def line_by_id(tx: ReadTx, line_id: str) -> LineRows:
@@ -207,7 +209,7 @@ async def lines_with_rows(tx: ReadTx, lines: Sequence[models.Line]) -> list[Line
     change them without a look at the line.
     """
     ids = {"lines": [line.id for line in lines]}
-    halves = _HALVES.with_for_update(key_share=True) if isinstance(tx, WriteTx) else _HALVES
+    halves = _HALVES_LOCKED if isinstance(tx, WriteTx) else _HALVES
     loaded = {line.id: LineRows(line=line, grants=[], blocks=[], halves=[]) for line in lines}
     for grant in await tx.session.exec(_GRANTS, params=ids):
         loaded[grant.line_id].grants.append(grant)

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from pydantic import SecretStr
+from sqlalchemy import bindparam
 from sqlmodel import select
 
 from twinline.errors import UnknownOrder
@@ -18,6 +19,13 @@ from twinline.messages import BlockInfo, HalfState, MailKind, MailState, MailSto
 
 _CERTAINTY: Final = (MailState.STORED, MailState.UNKNOWN, MailState.REFUSED, MailState.ACCEPTED)
 """What became of a message, each knowing more than the one before; it only ever moves to the right."""
+
+# Made once, because making it costs as much as carrying it out.
+_THIS: Final = select(models.Mail).where(
+    models.Mail.line_id == bindparam("line_id"),
+    models.Mail.kind == bindparam("kind"),
+    models.Mail.ref == bindparam("ref"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +166,8 @@ async def _was_cancelled(tx: WriteTx, ref: str) -> bool:
 
 
 async def _find(tx: ReadTx, line_id: str, kind: MailKind, ref: str) -> models.Mail | None:
-    query = select(models.Mail).where(models.Mail.line_id == line_id, models.Mail.kind == kind, models.Mail.ref == ref)
-    return (await tx.session.exec(query)).one_or_none()
+    asked = {"line_id": line_id, "kind": kind, "ref": ref}
+    return (await tx.session.exec(_THIS, params=asked)).one_or_none()
 
 
 async def _get(tx: ReadTx, mail_id: str) -> models.Mail:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import bindparam
 from sqlmodel import col, exists, func, or_, select
@@ -14,6 +14,14 @@ from twinline.ledger.lines import listed
 from twinline.ledger.rules import PairLoad, pick_pair
 from twinline.ledger.tx import LOCKED, ReadTx, WriteTx
 
+# Made once, because making it costs as much as carrying it out.
+_OF_REGION: Final = (
+    select(models.Pair)
+    .where(models.Pair.region == bindparam("region"))
+    .order_by(models.Pair.name)
+    .with_for_update(key_share=True)
+)
+
 
 async def place(tx: WriteTx, region: str) -> models.Pair:
     """Pick the emptiest pair of the region; raises UnknownRegion, RegionFull.
@@ -22,8 +30,7 @@ async def place(tx: WriteTx, region: str) -> models.Pair:
     until the old one is broken. The pairs stay locked until the
     transaction ends, so two orders can't both take the last place.
     """
-    query = select(models.Pair).where(models.Pair.region == region).order_by(models.Pair.name)
-    pairs = {pair.name: pair for pair in await tx.session.exec(query.with_for_update(key_share=True))}
+    pairs = {pair.name: pair for pair in await tx.session.exec(_OF_REGION, params={"region": region})}
     return pairs[await _pick(tx, region, pairs)]
 
 
