@@ -32,6 +32,13 @@ class Untaken(Message):
     """Whether a worker takes orders, or did so a moment ago."""
 
 
+class RunningWorkflow(Message):
+    """A workflow that goes on, and its page in Temporal's web interface where it is known where that is."""
+
+    workflow_id: str
+    temporal_ui: str | None = Field(default=None, exclude_if=lambda page: page is None)
+
+
 class Explained(Message):
     """What a code means, and what to do about it."""
 
@@ -103,6 +110,13 @@ def with_links(found: StuckList, page: Page | None) -> StuckList:
     for late in found.late:
         ids += [*(order.workflow_id for order in late.orders), *late.terms]
     return found.model_copy(update={"links": {workflow_id: page(workflow_id) for workflow_id in dict.fromkeys(ids)}})
+
+
+def linked(workflow_ids: Sequence[str], page: Page | None) -> tuple[RunningWorkflow, ...]:
+    """Workflows with their pages."""
+    return tuple(
+        RunningWorkflow(workflow_id=each, temporal_ui=None if page is None else page(each)) for each in workflow_ids
+    )
 
 
 def workflows_of(halves: Sequence[StuckHalf]) -> Iterator[str]:

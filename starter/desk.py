@@ -24,7 +24,7 @@ from starter.access import (
     unknown_line,
     whose_orders,
 )
-from starter.attention import StuckList, what_waits, with_links, with_temporal
+from starter.attention import RunningWorkflow, StuckList, linked, what_waits, with_links, with_temporal
 from starter.bulk_desk import BulkDesk
 from starter.checks import check_address
 from starter.client import FoundOrder, Twinline
@@ -117,13 +117,6 @@ class OrderList(Message):
 
     orders: tuple[OrderSummary, ...]
     cursor: str | None
-
-
-class RunningWorkflow(Message):
-    """A workflow that goes on."""
-
-    workflow_id: str
-    temporal_ui: str | None = Field(default=None, exclude_if=lambda page: page is None)
 
 
 class LineAnswer(LineView):
@@ -380,11 +373,7 @@ class Desk:
             password = None
             if allows(who.scopes, Scope.CREDENTIALS_READ):
                 password = (await reveal_password(tx, username)).get_secret_value()
-        workflows = None
-        if running is not None:
-            workflows = tuple(
-                RunningWorkflow(workflow_id=each, temporal_ui=self._page_for(who, each)) for each in running
-            )
+        workflows = None if running is None else linked(running, self._page)
         return LineAnswer(**dict(view), password=password, workflows=workflows)
 
     async def events(self, username: str, who: TokenView, *, cursor: str | None, limit: int) -> EventPage:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from temporalio.client import Client
     from temporalio.runtime import Runtime
 
+    from twinline.ui import Page
+
 CONNECT_PATIENCE: Final = 5.0
 """Seconds that a command waits for Temporal; a person who waits longer had better be told."""
 
@@ -51,6 +53,14 @@ class Context:
             yield ledger
         finally:
             await ledger.close()
+
+    def page(self) -> "Page | None":
+        """What leads to workflows in Temporal's web interface; raises Misconfigured."""
+        if self.settings.temporal_ui is None:
+            return None
+        from twinline.connect import page_link
+
+        return page_link(self.settings)
 
     async def temporal(self, *, patience: float = CONNECT_PATIENCE, runtime: "Runtime | None" = None) -> "Client":
         """A client with our sealed payloads; raises Misconfigured, Unavailable after `patience` seconds."""

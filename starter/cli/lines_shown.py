@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 from rich.table import Table
 from rich.text import Text
 
+from starter.attention import RunningWorkflow, linked
 from starter.cli.context import Context
 from starter.cli.receipts import PROVEN, halves_table
 from starter.cli.render import Exit, block_line, cells, moment, out, plain_table, say, show_json, show_table
@@ -24,26 +25,31 @@ from twinline.ledger.queries import (
 )
 from twinline.ledger.queries import list_lines as find_lines
 from twinline.ledger.rules import LineState
+from twinline.ledger.stuck import running_workflows
 from twinline.messages import HalfState
 
 
-class RevealedLine(LineView):
-    """A line with its password, for `--reveal` and `--json` together."""
+class ShownLine(LineView):
+    """What `line show --json` prints."""
 
-    password: str = Field(repr=False)
+    password: str | None = Field(default=None, repr=False, exclude_if=lambda password: password is None)
+    """Only with `--reveal`."""
+    workflows: tuple[RunningWorkflow, ...]
+    """What goes on for the line."""
 
 
 async def show_line(username: str, *, reveal: bool, as_json: bool) -> int:
     """Show one line; raises UnknownLine, Misconfigured, Unavailable."""
-    async with Context.load().ledger() as ledger, ledger.read() as tx:
+    context = Context.load()
+    async with context.ledger() as ledger, ledger.read() as tx:
         view = await line_view(tx, username)
+        running = await running_workflows(tx, view.line_id)
         password = (await reveal_password(tx, username)).get_secret_value() if reveal else None
-    if not as_json:
-        _print_line(view, password)
-    elif password is None:
-        show_json(view)
+    shown = ShownLine(**dict(view), password=password, workflows=linked(running, context.page()))
+    if as_json:
+        show_json(shown)
     else:
-        show_json(RevealedLine(**dict(view), password=password))
+        _print_line(shown)
     return Exit.DONE
 
 
@@ -133,12 +139,12 @@ def _half_in_a_word(half: HalfProgress) -> str:
     return f"{half.host} {half.state}"
 
 
-def _print_line(view: LineView, password: str | None) -> None:
+def _print_line(view: ShownLine) -> None:
     console = out()
     head = Table.grid(padding=(0, 2, 0, 0))
     head.add_row(*cells("line", view.username))
-    if password is not None:
-        head.add_row(*cells("password", password))
+    if view.password is not None:
+        head.add_row(*cells("password", view.password))
     head.add_row(*cells("plan", f"{view.plan}, until {moment(view.ends_at)}"))
     head.add_row(*cells("must be", f"{view.state}, on pair {view.pair} in region {view.region}"))
     head.add_row(*cells("revision", str(view.revision)))
@@ -154,6 +160,8 @@ def _print_line(view: LineView, password: str | None) -> None:
     console.print()
     show_table(halves_table([half.receipt() for half in view.halves], now=datetime.now(UTC)))
     console.print()
+    for each in view.workflows:
+        console.print(Text(f"goes on  {each.temporal_ui or each.workflow_id}", style="dim"), soft_wrap=True)
     console.print(Text(_closing(view)), soft_wrap=True)
 
 

@@ -49,7 +49,8 @@ async def show_order(name: OrderName, *, as_json: bool) -> int:
         told = await order_lookup.tell(ledger, twinline, view)
         if not told.first_hand and twinline is not None:
             say("No worker answers for this order, so this is what the ledger knows.", style="yellow")
-        code = show_status(OrderStatus(fingerprint="", done=told.done, receipt=told.receipt), as_json=as_json)
+        status = OrderStatus(fingerprint="", done=told.done, receipt=told.receipt)
+        code = show_status(status, as_json=as_json, page=context.page())
         for half in await order_lookup.repaired_since(ledger, told.receipt):
             say(f"Since then {half.host} was brought in step again: it is {half.state}.")
         return code
@@ -65,7 +66,9 @@ async def watch_order(name: OrderName, waiting: Waiting, *, as_json: bool) -> in
     twinline = Twinline(await context.temporal())
     outcome = twinline.outcome(workflow_id, patience=patience)
     status = await watched(twinline, workflow_id, outcome, sentence=WAITING, quiet=as_json)
-    return await show_order(name, as_json=as_json) if status is None else show_status(status, as_json=as_json)
+    if status is None:
+        return await show_order(name, as_json=as_json)
+    return show_status(status, as_json=as_json, page=context.page())
 
 
 async def _going_on(context: Context, name: OrderName) -> str | None:

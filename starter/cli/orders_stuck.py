@@ -1,14 +1,17 @@
 """Lists what waits: what is wrong, since when, who waits for it, and what to do."""
 
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from rich.style import Style
 from rich.text import Text
 
-from starter.attention import StuckList, what_waits, with_temporal
+from starter.attention import StuckList, what_waits, with_links, with_temporal
 from starter.cli.context import Context
 from starter.cli.orders_shown import LOOK_PATIENCE
-from starter.cli.render import Exit, cells, moment, out, plain_table, say, show_json, show_table
+from starter.cli.render import Exit, cells, moment, out, plain_table, printable, say, show_json, show_table
 from starter.client import Twinline
 from starter.explain import meaning
 from starter.order_ids import OrderId
@@ -34,6 +37,7 @@ async def list_stuck(*, host: str | None, line: str | None, limit: int, as_json:
         except TwinlineError as error:
             found = found.model_copy(update={"temporal": "does not answer"})
             say(f"{error.message}, so this is what the ledger knows.", hint=error.hint, style="yellow")
+    found = with_links(found, context.page())
     if as_json:
         show_json(found)
         return Exit.DONE
@@ -44,7 +48,7 @@ async def list_stuck(*, host: str | None, line: str | None, limit: int, as_json:
     else:
         out().print(Text("Nothing waits for a person. These go on by themselves:"), soft_wrap=True)
     for late in found.late:
-        _print_late(late, now=now)
+        _print_late(late, found.links, now=now)
     _print_untaken(found, now=now)
     return Exit.DONE
 
@@ -57,11 +61,13 @@ def _print_stuck(found: StuckList, *, now: datetime) -> None:
         why = half.reason or "unknown"
         if half.state is HalfState.ABANDONED:
             why = f"given up ({why})"
-        table.add_row(*cells(half.username, half.host, since, why, _who(half)))
+        table.add_row(*cells(half.username, half.host, since, why), _linked(_who(half), half.orders, found.links))
     for asking in found.hosts:
         table.add_row(*cells("", asking.host, _since(asking.since, now), asking.reason, "nobody yet"))
     for other in found.others:
-        table.add_row(*cells("?", "?", "", other.reason, other.workflow_id))
+        page = found.links.get(other.workflow_id)
+        where = Text(printable(other.workflow_id), style=Style(link=page))
+        table.add_row(*cells("?", "?", "", other.reason), where)
     show_table(table)
     console.print()
     for code in dict.fromkeys(one.reason for one in (*found.halves, *found.hosts, *found.others)):
@@ -76,10 +82,12 @@ def _print_stuck(found: StuckList, *, now: datetime) -> None:
     )
 
 
-def _print_late(late: LateHost, *, now: datetime) -> None:
+def _print_late(late: LateHost, links: Mapping[str, str], *, now: datetime) -> None:
     console = out()
     console.print()
-    console.print(Text(late_in_words(late, now=now), style="yellow"), soft_wrap=True)
+    said = _linked(late_in_words(late, now=now), late.orders, links)
+    said.style = "yellow"
+    console.print(said, soft_wrap=True)
     if late.reason is not None:
         explained = meaning(late.reason)
         console.print(Text(f"  {late.reason}: {explained.sentence}"), soft_wrap=True)
@@ -128,6 +136,17 @@ def _print_untaken(found: StuckList, *, now: datetime) -> None:
         console.print(Text("No worker takes orders.", style="yellow"), soft_wrap=True)
     hint = "Start `twinline worker`" if not untaken.workers else "See the worker's log, and `twinline doctor`"
     console.print(Text(f"  → {hint}; nothing is lost meanwhile, and orders go on by themselves.", style="dim"))
+
+
+def _linked(said: str, orders: Sequence[WaitingOrder], links: Mapping[str, str]) -> Text:
+    """The sentence, with the names of orders as links that terminals can follow."""
+    text = Text(printable(said))
+    for order in orders:
+        # Another order's name may begin with this one.
+        found = re.search(re.escape(_name(order)) + r"(?=[,.]?(?: |$))", text.plain)
+        if found is not None and order.workflow_id in links:
+            text.stylize(Style(link=links[order.workflow_id]), *found.span())
+    return text
 
 
 def _moment(when: datetime | None, now: datetime) -> str:

@@ -15,7 +15,8 @@ from starter.cli.render import Exit, out, show_json, show_refusal
 from starter.cli.watching import watched
 from starter.client import Twinline
 from twinline.errors import InvalidOrder
-from twinline.messages import Order, OrderStatus, Refusal, order_workflow_id
+from twinline.messages import Order, OrderStatus, Receipt, Refusal, order_workflow_id
+from twinline.ui import Page
 
 AT_ONCE: Final = 0.5
 """Seconds that `--no-wait` waits: refusals mostly come sooner, and are worth telling."""
@@ -60,15 +61,22 @@ async def place(build: Callable[[], Order], waiting: Waiting, *, as_json: bool) 
     return show_status(status, as_json=as_json)
 
 
-def show_status(status: OrderStatus, *, as_json: bool) -> Exit:
-    """Show how far an order is; the exit code says whether that is all the way."""
+class LinkedReceipt(Receipt):
+    """A receipt with the page of its workflow in Temporal's web interface."""
+
+    temporal_ui: str
+
+
+def show_status(status: OrderStatus, *, as_json: bool, page: Page | None = None) -> Exit:
+    """Show how far an order is, and with `page` where its workflow is; the exit code says whether that is all the way."""
     if status.receipt is None:
         show_refusal(not_taken(), as_json=as_json)
         return Exit.GOING_ON
+    url = None if page is None else page(status.receipt.workflow_id)
     if as_json:
-        show_json(status.receipt)
+        show_json(status.receipt if url is None else LinkedReceipt(**dict(status.receipt), temporal_ui=url))
     else:
-        show_receipt(out(), status.receipt, done=status.done, now=datetime.now(UTC))
+        show_receipt(out(), status.receipt, done=status.done, now=datetime.now(UTC), page=url)
     return exit_of(status.receipt, done=status.done)
 
 

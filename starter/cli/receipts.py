@@ -56,8 +56,8 @@ def closing(receipt: Receipt, *, done: bool) -> str:
     return f"{_halves_in_words(receipt)}; {kept}{_mail_in_words(receipt.mail, done=done)}."
 
 
-def show_receipt(console: Console, receipt: Receipt, *, done: bool, now: datetime) -> None:
-    """Print a receipt for people."""
+def show_receipt(console: Console, receipt: Receipt, *, done: bool, now: datetime, page: str | None = None) -> None:
+    """Print a receipt for people; `page` is where its workflow can be looked at."""
     head = Table.grid(padding=(0, 2, 0, 0))
     head.add_row(*cells("order", f"{receipt.kind} {receipt.order}"))
     head.add_row(*cells("line", receipt.username))
@@ -70,6 +70,9 @@ def show_receipt(console: Console, receipt: Receipt, *, done: bool, now: datetim
     mail = receipt.mail
     head.add_row(*cells("mail", "none so far" if mail is None else f"{mail.kind}: {mail.state}"))
     console.print(head)
+    if page is not None:
+        # In one piece however narrow the terminal is: it is to be clicked at, or copied.
+        console.print(Text(f"Temporal  {page}"), soft_wrap=True)
     console.print()
     show_table(halves_table(receipt.halves, now=now), console)
     console.print()

@@ -1,5 +1,8 @@
 """Orders through the command line, in a world with everything real but the daemons."""
 
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
 import pytest
 
 from tests.cli.conftest import Cli, Said
@@ -161,7 +164,32 @@ async def test_a_refused_order_tells_why_and_an_order_is_known_by_the_id_of_the_
     assert (await cli("unblock", line, "--case", "X-32")).code == 0
     by_line = await cli("order", "show", "X-32", "--kind", "block", "--line", line, "--json")
     by_id = await cli("order", "show", blocked.json["workflow_id"].replace("/cli/", "~").replace("/", "~"), "--json")
-    assert by_id.json == by_line.json == blocked.json
+    page = (
+        f"{cli.env['TWINLINE_TEMPORAL_UI']}/namespaces/default/workflows/{quote(blocked.json['workflow_id'], safe='')}"
+    )
+    assert by_id.json == by_line.json == {**blocked.json, "temporal_ui": page}
+    assert f"Temporal  {page}\n" in (await cli("order", "show", "X-32", "--kind", "block", "--line", line)).out
+    # Where nobody told where Temporal's web interface is, there is no link.
+    alone = cli.with_env(TWINLINE_TEMPORAL_UI="")
+    assert (await alone("order", "show", "X-32", "--kind", "block", "--line", line, "--json")).json == blocked.json
+
+
+async def test_a_line_tells_what_goes_on_for_it_and_where_to_look(cli: Cli, line: str) -> None:
+    until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    await cli("block", line, "--case", "X-33", "--reason", "a test", "--until", until)
+    shown = await cli("line", "show", line, "--json")
+    found = {each["workflow_id"]: each["temporal_ui"] for each in shown.json["workflows"]}
+    open_grants = [grant["grant_id"] for grant in shown.json["grants"] if grant["ended_at"] is None]
+    terms = {f"term/{shown.json['line_id']}/{grant}" for grant in open_grants}
+    assert terms
+    assert {each.partition("/cli/X-33/")[0] for each in found} == {*terms, "until/block"}
+    for workflow_id, page in found.items():
+        assert page.endswith(f"/namespaces/default/workflows/{quote(workflow_id, safe='')}")
+    assert f"goes on  {page}\n" in (await cli("line", "show", line)).out
+    assert (await cli("unblock", line, "--case", "X-33")).code == 0
+    alone = await cli.with_env(TWINLINE_TEMPORAL_UI="")("line", "show", line)
+    assert alone.out.count("goes on  term/") == len(terms)
+    assert "until/block" not in alone.out
 
 
 async def test_in_words_an_error_is_a_sentence_and_a_hint_on_standard_error(cli: Cli) -> None:
@@ -188,7 +216,7 @@ async def test_a_host_that_is_down_delays_its_half_and_the_same_order_waits_for_
             "far it is; the mail was accepted." in said.out
         )
         shown = await cli("order", "show", "R-down", "--json")
-        assert (shown.code, list(shown.json)) == (5, RECEIPT)
+        assert (shown.code, list(shown.json)) == (5, [*RECEIPT, "temporal_ui"])
         assert shown.json["halves"][1]["last_error"] == "HostUnreachable"
         behind = (await cli("line", "list", "--behind", "--json")).json
         assert [view["username"] for view in behind["lines"]] == [line]
