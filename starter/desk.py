@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import AwareDatetime, Field
 
-from starter import order_lookup
+from starter import discretion, order_lookup
 from starter.access import (
     SCOPES,
     is_untold,
@@ -244,7 +244,7 @@ class Desk:
 
     async def _placed(self, order: Order, who: TokenView, patience: timedelta) -> OrderAnswer:
         status = await self._twinline.place(order, patience=patience)
-        answer = _answer(OrderId.of(order), done=status.done, receipt=status.receipt)
+        answer = _answer(OrderId.of(order), done=status.done, receipt=_receipt_for(who, status.receipt))
         return answer.model_copy(update={"temporal_ui": self._page_for(who, order_workflow_id(order))})
 
     async def _is_known(self, order: Order, who: TokenView, *, untold: bool) -> bool:
@@ -299,7 +299,7 @@ class Desk:
             return _untold_answer(full)
         told = await order_lookup.tell(self._ledger, self._twinline, view)
         repaired = await order_lookup.repaired_since(self._ledger, told.receipt)
-        answer = _answer(full, done=told.done, receipt=told.receipt)
+        answer = _answer(full, done=told.done, receipt=_receipt_for(who, told.receipt))
         page = self._page_for(who, view.workflow_id)
         return answer.model_copy(update={"repaired": tuple(half.host for half in repaired), "temporal_ui": page})
 
@@ -374,6 +374,7 @@ class Desk:
             if allows(who.scopes, Scope.CREDENTIALS_READ):
                 password = (await reveal_password(tx, username)).get_secret_value()
         workflows = None if running is None else linked(running, self._page)
+        view = _line_for(who, view)
         return LineAnswer(**dict(view), password=password, workflows=workflows)
 
     async def events(self, username: str, who: TokenView, *, cursor: str | None, limit: int) -> EventPage:
@@ -383,7 +384,11 @@ class Desk:
             raise unknown_line()
         async with self._ledger.read() as tx:
             await require_own_line(tx, username, who)
-            return await line_events(tx, username, cursor=cursor, limit=limit)
+            page = await line_events(tx, username, cursor=cursor, limit=limit)
+        if not who.reseller:
+            return page
+        told = tuple(discretion.event_for(who.caller, event) for event in page.events)
+        return page.model_copy(update={"events": told})
 
     async def lines(self, wanted: LineFilter, who: TokenView, *, cursor: str | None, limit: int) -> LinePage:
         """List lines, a reseller's own ones only; raises ScopeMissing."""
@@ -391,7 +396,8 @@ class Desk:
         if who.reseller:
             wanted = wanted.model_copy(update={"opened_by": who.caller})
         async with self._ledger.read() as tx:
-            return await list_lines(tx, wanted, cursor=cursor, limit=limit)
+            page = await list_lines(tx, wanted, cursor=cursor, limit=limit)
+        return page.model_copy(update={"lines": tuple(_line_for(who, line) for line in page.lines)})
 
     async def readiness(self) -> Readiness:
         """Whether orders can be taken now."""
@@ -445,6 +451,14 @@ def _answer(name: OrderId, *, done: bool, receipt: Receipt | None) -> OrderAnswe
     if name.kind is None:
         raise ValueError("an order without a kind")
     return OrderAnswer(id=name.text, order=name.own, kind=name.kind, done=done, receipt=receipt)
+
+
+def _receipt_for(who: TokenView, receipt: Receipt | None) -> Receipt | None:
+    return receipt if receipt is None or not who.reseller else discretion.receipt_for(who.caller, receipt)
+
+
+def _line_for(who: TokenView, line: LineView) -> LineView:
+    return line.model_copy(update=discretion.line_for(line)) if who.reseller else line
 
 
 def _untold_answer(name: OrderId) -> OrderAnswer:

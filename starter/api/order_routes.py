@@ -11,7 +11,7 @@ from starter.api.answers import ATTENTION, ORDER_CANCELLED, ORDER_DONE, ORDER_GO
 from starter.api.common import OF_BODIES, OF_TOKENS, PREFER, TheDesk, Who
 from starter.api.cursors import PageQuery, closed
 from starter.api.orders import EXAMPLES, KINDS, REASON_EXAMPLE, REASON_SCHEMA, patience_of, read_order, read_reason
-from starter.api.problems import NO_STORE, declared
+from starter.api.problems import NO_STORE, declared, told
 from starter.attention import StuckList
 from starter.desk import OrderAnswer, OrderList, Placed
 from twinline.ledger.queries import OrderFilter
@@ -133,7 +133,11 @@ async def show_order(
 ) -> OrderAnswer:
     """How far an order of this caller is, half by half: by its `id`, or by the caller's own id where that will do."""
     response.headers.update(NO_STORE)
-    return await desk.order(order_id, who, caller=query.caller)
+    answer = await desk.order(order_id, who, caller=query.caller)
+    if (refused := answer.refused) is None:
+        return answer
+    message, hint = told(refused.type, refused.message, refused.hint)
+    return answer.model_copy(update={"refused": refused.model_copy(update={"message": message, "hint": hint})})
 
 
 def _add_orders(kind: str) -> None:

@@ -15,6 +15,7 @@ from fastapi.responses import Response
 from pydantic import Field
 from starlette.exceptions import HTTPException
 
+from starter.api.hints import over_http
 from starter.invalid import BadRows, FieldProblem
 from twinline.bulk import RowProblem
 from twinline.errors import (
@@ -160,8 +161,11 @@ def page_of(name: str) -> str:
 
 def told(name: str, message: str, hint: str) -> tuple[str, str]:
     """What callers read of an error: of some not its words, which are for the operator, but what it means."""
+    if name not in KNOWN:
+        name = "InternalError"
+        return _in_passing(KNOWN[name][1]), "Tell the operator."
     if name not in _UNTOLD:
-        return message, hint
+        return message, over_http(hint)
     return _in_passing(KNOWN[name][1]), _UNTOLD[name]
 
 

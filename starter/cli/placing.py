@@ -68,7 +68,7 @@ class LinkedReceipt(Receipt):
 
 
 def show_status(status: OrderStatus, *, as_json: bool, page: Page | None = None) -> Exit:
-    """Show how far an order is, and with `page` where its workflow is; the exit code says whether that is all the way."""
+    """Show how far an order is, and by `page` where it is; the exit code says whether that is all the way."""
     if status.receipt is None:
         show_refusal(not_taken(), as_json=as_json)
         return Exit.GOING_ON

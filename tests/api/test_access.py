@@ -129,7 +129,7 @@ async def test_a_reseller_neither_sets_nor_lifts_blocks_of_the_house(shop: Shop,
     own: dict[str, Any] = {"case": "A-2", "line": line, "owner": "reseller"}
     assert (await ann.post("blocks", **own, reason="Not paid.")).status == 201
     assert (await ann.post("unblocks", **own)).status == 201
-    assert [block["case"] for block in (await ann.get(f"/v1/lines/{line}")).json["blocks"]] == ["C-1"]
+    assert [block["case"] for block in (await api.get(f"/v1/lines/{line}")).json["blocks"]] == ["C-1"]
     assert shop.house.serves(line) == (False, False)
 
 

@@ -44,9 +44,14 @@ async def test_what_can_not_be_taken_back_says_what_to_do_instead(api: Api) -> N
     blocked = await api.post("blocks", case="CC-2", line=line, reason="Shared.")
     await api.post("passwords", order="CC-3", line=line)
     before = (await api.get(f"/v1/lines/{line}")).json
-    for order in ("CC-2", blocked.json["id"], "CC-3"):
+    for order, instead in (
+        ("CC-2", "POST /v1/unblocks"),
+        (blocked.json["id"], "POST /v1/unblocks"),
+        ("CC-3", "POST /v1/passwords"),
+    ):
         refused = await cancel(api, order)
         assert (refused.status, refused.problem) == (409, "CannotCancel")
+        assert instead in refused.json["hint"]
     taken = await cancel(api, "CC-1")
     refused = await cancel(api, taken.json["id"])
     assert (refused.status, refused.problem) == (409, "CannotCancel")

@@ -183,9 +183,10 @@ async def test_a_line_tells_what_goes_on_for_it_and_where_to_look(cli: Cli, line
     terms = {f"term/{shown.json['line_id']}/{grant}" for grant in open_grants}
     assert terms
     assert {each.partition("/cli/X-33/")[0] for each in found} == {*terms, "until/block"}
+    said = (await cli("line", "show", line)).out
     for workflow_id, page in found.items():
         assert page.endswith(f"/namespaces/default/workflows/{quote(workflow_id, safe='')}")
-    assert f"goes on  {page}\n" in (await cli("line", "show", line)).out
+        assert f"goes on  {page}\n" in said
     assert (await cli("unblock", line, "--case", "X-33")).code == 0
     alone = await cli.with_env(TWINLINE_TEMPORAL_UI="")("line", "show", line)
     assert alone.out.count("goes on  term/") == len(terms)

@@ -29,10 +29,10 @@ from twinline.messages import (
 )
 
 _INSTEAD: Final = {
-    OrderKind.BLOCK: "Lift it: `twinline unblock LINE --case ID`.",
-    OrderKind.UNBLOCK: "Block again: `twinline block LINE --case ID`, with a new case.",
-    OrderKind.PASSWORD: "The old password is gone; give another one: `twinline password LINE --order ID`.",
-    OrderKind.CLOSE: "A closed line never comes back: sell a new one with `twinline purchase EMAIL --region REGION`.",
+    OrderKind.BLOCK: "Lift it with `twinline unblock LINE --case ID`.",
+    OrderKind.UNBLOCK: "Block again with `twinline block LINE --case ID`, and a new case.",
+    OrderKind.PASSWORD: "The old password is gone; give another one with `twinline password LINE --order ID`.",
+    OrderKind.CLOSE: "A closed line never comes back; sell a new one with `twinline purchase EMAIL --region REGION`.",
     OrderKind.CANCEL: "Order again, under a new id.",
 }
 """What can't be taken back, and what to do instead."""
