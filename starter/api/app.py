@@ -17,7 +17,7 @@ Every order carries the caller's own id, in the body or as `Idempotency-Key`: th
 order, however often it is sent, and with another body it is refused. `202` says that the order is safe and goes on by
 itself; ask for it at `Location`, or send `Prefer: wait=30` to wait for its end."""
 
-_ROUTERS: Final = (order_routes.router, bulk_routes.router, line_routes.router, house_routes.router)
+ROUTERS: Final = (order_routes.router, bulk_routes.router, line_routes.router, house_routes.router)
 
 
 def create_app(desk: Desk) -> FastAPI:
@@ -34,12 +34,12 @@ def create_app(desk: Desk) -> FastAPI:
     app.state.desk = desk
     app.add_middleware(Envelope)
     install(app)
-    for router in _ROUTERS:
+    for router in ROUTERS:
         app.include_router(router)
     # Described once and for all, at the start; FastAPI keeps it.
     description = app.openapi()
     _complete(description)
-    for router in _ROUTERS:
+    for router in ROUTERS:
         _restore_nulls(description, router)
     return app
 

@@ -3,14 +3,19 @@
 import asyncio
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import pytest_asyncio
+from fastapi.routing import APIRoute
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sqlmodel import func, select
+from starlette.routing import Route
 
+from starter.api.app import ROUTERS, create_app
 from starter.api.bodies import LARGEST_BODY
 from starter.api.orders import EXAMPLES, KINDS
 from starter.api.problems import PAGES, known_types
@@ -18,8 +23,8 @@ from starter.desk import Desk
 from tests.api.conftest import Api, Shop
 from tests.api.described import OF_TOKENS, OPERATIONS, WITH_BODY, Operation, fits
 from twinline.errors import Misconfigured
-from twinline.ledger import models
-from twinline.tokens import Scope
+from twinline.ledger import models, tokens
+from twinline.tokens import NewToken, Scope
 
 NASTY = (
     "",
@@ -118,9 +123,37 @@ async def test_no_name_in_any_address_can_break_anything(shop: Shop, api: Api, o
     assert await rows(shop) == before
 
 
+def test_all_but_these_needs_a_token_and_is_described() -> None:
+    open_to_all = {operation.name for operation in OPERATIONS if not operation.needs_token}
+    assert open_to_all == {"GET /livez", "GET /readyz", "GET /api/errors/{name}"}
+    app = create_app(Desk.__new__(Desk))
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    assert {route.path for route in routes if not route.include_in_schema} == {"/api"}
+    assert {route.path for route in app.routes if isinstance(route, Route)} == {"/api/openapi.json"}
+    described = {(operation.method, operation.path) for operation in OPERATIONS}
+    assert described == {
+        (method, each.path) for each in routes if each.include_in_schema for method in each.methods or ()
+    }
+
+
+@pytest_asyncio.fixture(scope="module")
+async def over(shop: Shop) -> tuple[str, ...]:
+    """Tokens that counted once: one expired, one revoked, one replaced; and a secret under the id of another."""
+    now, new = datetime.now(UTC), NewToken(caller="shop", scopes=frozenset(Scope), days=30)
+    async with shop.house.ledger.write() as tx:
+        expired, revoked, replaced, other, whole = [
+            await tokens.create_token(tx, new, actor="test", now=now - timedelta(days=age)) for age in (31, 3, 3, 3, 3)
+        ]
+        await tokens.revoke_token(tx, revoked.token_id, actor="test", now=now)
+        then = now - timedelta(days=2)
+        await tokens.replace_token(tx, replaced.token_id, overlap=timedelta(days=1), days=30, actor="test", now=then)
+    foreign = f"twl_{other.token_id}_{whole.token.rpartition('_')[2]}"
+    return expired.token, revoked.token, replaced.token, foreign
+
+
 @pytest.mark.parametrize("operation", OF_TOKENS, ids=lambda each: each.name)
 async def test_whatever_needs_a_token_needs_one_that_counts_and_allows_it(
-    shop: Shop, api: Api, line: str, operation: Operation
+    shop: Shop, api: Api, line: str, over: tuple[str, ...], operation: Operation
 ) -> None:
     names = {"username": line, "order_id": "the-line"}
     body = None if operation.body is None else {**operation.body["example"]}
@@ -129,7 +162,7 @@ async def test_whatever_needs_a_token_needs_one_that_counts_and_allows_it(
     nothing = await shop.token("shop", frozenset({Scope.CREDENTIALS_READ}))
     assert nothing.token is not None
     before = await rows(shop)
-    for token in (None, "", "twl_", f"{nothing.token}0", "'; DROP TABLE api_token; --"):
+    for token in (None, "", "twl_", f"{nothing.token}0", "'; DROP TABLE api_token; --", *over):
         reply = await replace(api, token=token)(operation.method, operation.address(**names), body)
         assert (reply.status, reply.problem) == (401, "InvalidToken")
         assert reply.headers["www-authenticate"].startswith("Bearer")

@@ -1,5 +1,6 @@
 """API tokens in the ledger: who shows one is known, and who reads the ledger can't show one."""
 
+import hmac
 from datetime import timedelta
 
 import pytest
@@ -65,6 +66,27 @@ async def test_anything_else_is_no_token_whoever_it_is_made_of(desk: Desk) -> No
             await check(desk, text)
         sentences.add(refused.value.message)
     assert sentences == {"this is no token of this service"}
+
+
+async def test_secrets_are_compared_in_constant_time_and_also_where_there_is_no_such_token(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, compared = await create(desk), list[tuple[int, int]]()
+
+    class Watched:
+        def compare_digest(self, one: bytes, other: bytes) -> bool:
+            compared.append((len(one), len(other)))
+            return hmac.compare_digest(one, other)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(hmac, name)
+
+    monkeypatch.setattr(tokens, "hmac", Watched())
+    await check(desk, made.token)
+    for text in (made.token[:-1] + ("0" if made.token[-1] != "0" else "1"), f"twl_{'0' * 16}_{'0' * 64}", ""):
+        with pytest.raises(InvalidToken):
+            await check(desk, text)
+    assert compared == [(32, 32)] * 4
 
 
 async def test_a_token_ends_with_its_days(desk: Desk) -> None:
