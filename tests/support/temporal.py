@@ -14,7 +14,7 @@ from typing import IO, Final
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import RetryConfig, RPCError
 
 from twinline.codec import data_converter
 from twinline.keys import KeyRing
@@ -50,9 +50,9 @@ class DevServer:
     address: str
     pid: int
 
-    async def connect(self, keys: KeyRing) -> Client:
-        """A client with twinline's own data converter."""
-        return await Client.connect(self.address, data_converter=data_converter(keys))
+    async def connect(self, keys: KeyRing, *, retries: RetryConfig | None = None) -> Client:
+        """A client with twinline's own data converter, by default as patient with a server that is away as the SDK."""
+        return await Client.connect(self.address, data_converter=data_converter(keys), retry_config=retries)
 
 
 @asynccontextmanager
