@@ -87,12 +87,7 @@ def extend(
     region: options.Region,
     days: Annotated[int, typer.Option("--days", metavar="N", help="How many days each line gets.")],
     run: RunId,
-    pair: Annotated[
-        str | None,
-        typer.Option(
-            "--pair", metavar="PAIR", help="Only lines of this pair of the region.", autocompletion=completing.pairs
-        ),
-    ] = None,
+    pair: Annotated[str | None, options.pair_option("Only lines of this pair of the region.")] = None,
     tell: Annotated[bool, typer.Option("--mail", help="Mail each customer the new end.")] = False,
     dry_run: DryRun = False,
     yes: options.Yes = False,
@@ -121,24 +116,8 @@ def import_lines(
     file: Annotated[str, typer.Argument(metavar="FILE", help="CSV with a header, or JSON lines; - reads.")],
     *,
     run: RunId,
-    region: Annotated[
-        str | None,
-        typer.Option(
-            "--region",
-            metavar="REGION",
-            help="Of rows that name neither region nor pair.",
-            autocompletion=completing.regions,
-        ),
-    ] = None,
-    pair: Annotated[
-        str | None,
-        typer.Option(
-            "--pair",
-            metavar="PAIR",
-            help="The same; the pair that the receivers know.",
-            autocompletion=completing.pairs,
-        ),
-    ] = None,
+    region: Annotated[str | None, options.region_option("Of rows that name neither region nor pair.")] = None,
+    pair: Annotated[str | None, options.pair_option("The same; the pair that the receivers know.")] = None,
     dry_run: DryRun = False,
     skip_invalid: SkipInvalid = False,
     yes: options.Yes = False,

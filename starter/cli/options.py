@@ -1,19 +1,37 @@
 """Options that several commands share, so that each means the same everywhere."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from starter.cli import completing
 
+
+def line_option(help: str) -> Any:
+    """`--line LINE`, with what it means there."""
+    return typer.Option("--line", metavar="LINE", help=help, autocompletion=completing.lines)
+
+
+def host_option(help: str) -> Any:
+    """`--host HOST`, with what it means there."""
+    return typer.Option("--host", metavar="HOST", help=help, autocompletion=completing.hosts)
+
+
+def pair_option(help: str) -> Any:
+    """`--pair PAIR`, with what it means there."""
+    return typer.Option("--pair", metavar="PAIR", help=help, autocompletion=completing.pairs)
+
+
+def region_option(help: str) -> Any:
+    """`--region REGION`, with what it means there."""
+    return typer.Option("--region", metavar="REGION", help=help, autocompletion=completing.regions)
+
+
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON value on standard output, errors of twinline included.")
 ]
 Caller = Annotated[str, typer.Option("--caller", metavar="NAME", help="Who asks; order ids count per caller.")]
-Region = Annotated[
-    str,
-    typer.Option("--region", metavar="REGION", help="Where the line shall live.", autocompletion=completing.regions),
-]
+Region = Annotated[str, region_option("Where the line shall live.")]
 OrderId = Annotated[str, typer.Option("--order", metavar="ID", help="Your own id; the same order twice is one order.")]
 Days = Annotated[int, typer.Option("--days", metavar="N", help="How many days are paid for.")]
 Line = Annotated[str, typer.Argument(metavar="LINE", help="The line's username.", autocompletion=completing.lines)]

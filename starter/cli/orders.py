@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from starter.cli import completing, options
+from starter.cli import options
 from starter.cli.running import confirm, perform
 from twinline.errors import InvalidOrder
 from twinline.messages import (
@@ -62,24 +62,8 @@ def trial(
 def purchase(
     email: Annotated[str | None, typer.Argument(metavar="EMAIL", help="A new customer's mail address.")] = None,
     *,
-    region: Annotated[
-        str | None,
-        typer.Option(
-            "--region",
-            metavar="REGION",
-            help="Where a new customer's line shall live.",
-            autocompletion=completing.regions,
-        ),
-    ] = None,
-    line: Annotated[
-        str | None,
-        typer.Option(
-            "--line",
-            metavar="LINE",
-            help="An existing line; a trial keeps its credentials.",
-            autocompletion=completing.lines,
-        ),
-    ] = None,
+    region: Annotated[str | None, options.region_option("Where a new customer's line shall live.")] = None,
+    line: Annotated[str | None, options.line_option("An existing line; a trial keeps its credentials.")] = None,
     days: options.Days,
     order: options.OrderId,
     caller: options.Caller = "cli",
@@ -191,12 +175,7 @@ def password(
 def move(
     line: options.Line,
     *,
-    pair: Annotated[
-        str,
-        typer.Option(
-            "--pair", metavar="PAIR", help="The new pair, of this region or another.", autocompletion=completing.pairs
-        ),
-    ],
+    pair: Annotated[str, options.pair_option("The new pair, of this region or another.")],
     order: options.OrderId,
     overlap: Annotated[
         float,

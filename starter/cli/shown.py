@@ -14,25 +14,9 @@ Kind = Annotated[OrderKind | None, typer.Option("--kind", help="Only orders of t
 _ID_HELP = "Your own id of the order, or the case of a block."
 AnOrder = Annotated[str, typer.Argument(metavar="ID", help=_ID_HELP, autocompletion=completing.orders)]
 WhichOpen = Annotated[str, typer.Argument(metavar="ID", help=_ID_HELP, autocompletion=completing.open_orders)]
-OfBlock = Annotated[
-    str | None,
-    typer.Option(
-        "--line",
-        metavar="LINE",
-        help="The line of a block or unblock, if several have it.",
-        autocompletion=completing.lines,
-    ),
-]
+OfBlock = Annotated[str | None, options.line_option("The line of a block or unblock, if several have it.")]
 WhichOrder = Annotated[str | None, typer.Argument(metavar="ID", help=_ID_HELP, autocompletion=completing.open_orders)]
-OfLine = Annotated[
-    str | None,
-    typer.Option(
-        "--line",
-        metavar="LINE",
-        help="All that waits for this line; with ID: the line of a block.",
-        autocompletion=completing.lines,
-    ),
-]
+OfLine = Annotated[str | None, options.line_option("All that waits for this line; with ID: the line of a block.")]
 
 order_app = typer.Typer(help="Show orders, and help those on that wait for a person.", no_args_is_help=True)
 line_app = typer.Typer(help="Show lines.", no_args_is_help=True)
@@ -88,10 +72,7 @@ def watch_order(
 def list_orders(
     *,
     kind: Kind = None,
-    line: Annotated[
-        str | None,
-        typer.Option("--line", metavar="LINE", help="Only orders of this line.", autocompletion=completing.lines),
-    ] = None,
+    line: Annotated[str | None, options.line_option("Only orders of this line.")] = None,
     caller: Annotated[str | None, typer.Option("--caller", metavar="NAME", help="Only orders of this caller.")] = None,
     is_open: Annotated[
         bool | None, typer.Option("--open/--settled", help="Only orders that still go on, or only finished ones.")
@@ -99,15 +80,7 @@ def list_orders(
     stuck: Annotated[
         bool, typer.Option("--stuck", help="Only what waits for a person, or is late, with what to do.")
     ] = (False),
-    host: Annotated[
-        str | None,
-        typer.Option(
-            "--host",
-            metavar="HOST",
-            help="With --stuck: only what waits for this host.",
-            autocompletion=completing.hosts,
-        ),
-    ] = None,
+    host: Annotated[str | None, options.host_option("With --stuck: only what waits for this host.")] = None,
     limit: options.Limit = 100,
     cursor: options.Cursor = None,
     as_json: options.AsJson = False,
@@ -140,15 +113,7 @@ def retry_order(
     kind: Kind = None,
     line: OfLine = None,
     all_stuck: Annotated[bool, typer.Option("--all-stuck", help="Everything that waits for a person.")] = False,
-    host: Annotated[
-        str | None,
-        typer.Option(
-            "--host",
-            metavar="HOST",
-            help="With --all-stuck: only what waits for this host.",
-            autocompletion=completing.hosts,
-        ),
-    ] = None,
+    host: Annotated[str | None, options.host_option("With --all-stuck: only what waits for this host.")] = None,
     caller: options.Caller = "cli",
     actor: options.Actor = "cli",
     timeout: options.Timeout = None,
@@ -173,9 +138,7 @@ def retry_order(
 def abandon_half(
     order: WhichOrder = None,
     *,
-    host: Annotated[
-        str, typer.Option("--host", metavar="HOST", help="Whose half to give up.", autocompletion=completing.hosts)
-    ],
+    host: Annotated[str, options.host_option("Whose half to give up.")],
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="One line, kept for ever; let it name no customer.")
     ],
@@ -271,16 +234,8 @@ def list_events(
 @line_app.command("list")
 def list_lines(
     *,
-    region: Annotated[
-        str | None,
-        typer.Option(
-            "--region", metavar="REGION", help="Only lines of this region.", autocompletion=completing.regions
-        ),
-    ] = None,
-    pair: Annotated[
-        str | None,
-        typer.Option("--pair", metavar="PAIR", help="Only lines of this pair.", autocompletion=completing.pairs),
-    ] = None,
+    region: Annotated[str | None, options.region_option("Only lines of this region.")] = None,
+    pair: Annotated[str | None, options.pair_option("Only lines of this pair.")] = None,
     state: Annotated[
         str | None,
         typer.Option("--state", metavar="STATE", help="Only lines that must be present, blocked or absent."),

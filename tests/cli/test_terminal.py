@@ -217,10 +217,7 @@ async def test_tab_completes_commands_and_what_there_is_in_a_real_bash(
         ("twinline block x --owner=op", "--owner=operator"),
         ("twinline order show outage:7:", "show outage:7:1"),
     ):
-        terminal.type(typed + TAB)
-        await terminal.see(completed)
-        terminal.type('\x15echo cle""ared\nclear\n')
-        await terminal.gone(completed)
+        await press_tab(terminal, typed, completed)
     terminal.type("exit\n")
     assert await bash.wait() == 0
     assert alone.state() == before
@@ -239,10 +236,7 @@ async def test_tab_completes_in_a_real_zsh(terminal: Terminal, alone: Alone, tmp
         ("twinline order show outage:7:", "show outage:7:1"),
         ("twinline block x --owner op", "--owner operator"),
     ):
-        terminal.type(typed + TAB)
-        await terminal.see(completed)
-        terminal.type("\x15clear\n")
-        await terminal.gone(completed)
+        await press_tab(terminal, typed, completed)
     terminal.type("exit\n")
     assert await zsh.wait() == 0
 
@@ -325,6 +319,14 @@ async def test_closed_streams_are_no_reason_to_fail(alone: Alone) -> None:
         )
         _, err = await process.communicate()
         assert (process.returncode, b"Traceback" in err) == (code, False)
+
+
+async def press_tab(terminal: Terminal, typed: str, completed: str) -> None:
+    """Type words and Tab, see what becomes of them, and take them away."""
+    terminal.type(typed + TAB)
+    await terminal.see(completed)
+    terminal.type("\x15clear\n")
+    await terminal.gone(completed)
 
 
 async def install(shell: str, home: Path) -> None:
