@@ -34,7 +34,7 @@ SEED: Final = 7
 LIVES, STEPS = 4, 8
 """The first two of hypothesis are always the simplest that there can be."""
 SOAK_LIVES: Final = 2_000
-PIECE: Final = 100
+PIECE: Final = 50
 """Lives of one seed; the next piece has the next seed."""
 REACHED: Final = (
     "near: grant.given within 1 ms of an end",
