@@ -174,7 +174,8 @@ class House:
                     # Its sandbox, which costs more than all else in a life, is that of the other tests.
                     options["workflow_runner"] = UnsandboxedWorkflowRunner()
                 if wire is not None:
-                    options["identity"] = wire.identity
+                    # Without its deadlock detector, which a machine that is busy for two seconds sets off.
+                    options |= {"identity": wire.identity, "debug_mode": True}
                 # The SDK would read all modules for a build id that nobody looks at.
                 made.append(Worker(client, task_queue=task_queue, build_id="today", **options))
 
