@@ -16,7 +16,8 @@ from starter.api.problems import known_types
 from starter.client import BlockRow, BlockRun, BulkRuns, ExtendRun, ImportRow, ImportRun
 from starter.invalid import BadRows
 from tests.api.conftest import Api, Reply, Shop
-from tests.api.test_hostile import NASTY, VALUES, rows
+from tests.api.test_hostile import VALUES, rows
+from tests.support.rows import CELLS, hostile_files
 from twinline.bulk import MOST_ITEMS
 from twinline.errors import (
     InvalidOrder,
@@ -285,9 +286,6 @@ async def test_files_are_taken_as_the_command_line_takes_them(shop: Shop, api: A
 FEW = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
-CELLS = st.sampled_from((*NASTY, "=cmd|'/c'!A1", '"', '""', "\ufeff", "a,b", "a;b", "\t", "s3cret-9\udcff")) | st.text(
-    max_size=30
-)
 KEYS = ("line", "reason", "owner", "username", "password", "email", "ends_at", "pair", "x")
 ROWS = st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES | CELLS, max_size=6), max_size=4)
 
@@ -311,31 +309,6 @@ async def test_no_row_can_break_anything(shop: Shop, api: Api, kind: str, given_
         assert b"Traceback" not in reply.body
         assert b"s3cret" not in reply.body
     assert await rows(shop) == before
-
-
-@st.composite
-def hostile_files(draw: st.DrawFn) -> bytes:
-    """Files that are nearly right, and others that are nothing like it."""
-    if draw(st.booleans()):
-        return draw(st.binary(max_size=200))
-    header = draw(
-        st.sampled_from(
-            (
-                CSV,
-                CSV + CSV,
-                "line,reason\n",
-                "username;password\n",
-                "username,username\n",
-                "user,word\n",
-                "{",
-                '{"line":',
-            )
-        )
-    )
-    cells = draw(st.lists(st.lists(CELLS, max_size=5), max_size=4))
-    text = header + "\n".join(",".join(row) for row in cells)
-    encoding = draw(st.sampled_from(("utf-8", "utf-8-sig", "utf-16", "latin-1", "cp1252")))
-    return text.encode(encoding, "replace" if encoding != "utf-8" else "surrogatepass")
 
 
 @FEW
