@@ -100,14 +100,8 @@ async def begin(
     async with ledger.read() as tx:
         known = await bulk.earlier_bulk(tx, new, bulk.fingerprint(tx, new, asked))
         asked, judged = (asked, ()) if known is not None else await _looked_at(tx, new, asked)
-    problems = _problems(judged)
-    if problems and not skip_invalid:
-        raise BadRows(problems)
-    if known is None and len(problems) == len(judged):
-        raise InvalidRows(
-            "no row can be carried out", hint="Nothing was begun; a dry run says what is wrong with each."
-        )
     if known is None:
+        refuse_invalid(_problems(judged), of=len(judged), skip=skip_invalid)
         async with ledger.write() as tx:
             bulk_id = await bulk.record_bulk(tx, new, asked, judged, now=datetime.now(UTC))
     else:
@@ -118,6 +112,16 @@ async def begin(
         summary = bulk_summary(new, len(asked) if known is None else known.counts.items)
         await twinline.run_bulk(BulkStart(bulk_id=bulk_id), caller=new.caller, run=new.run, summary=summary)
     return await view(ledger, new.caller, new.run), known is not None
+
+
+def refuse_invalid(problems: Sequence[RowProblem], *, of: int, skip: bool) -> None:
+    """Raises InvalidRows where some of so many rows can't be carried out, unless they are skipped and others left."""
+    if problems and not skip:
+        raise BadRows(problems)
+    if len(problems) == of:
+        raise InvalidRows(
+            "no row can be carried out", hint="Nothing was begun; a dry run says what is wrong with each."
+        )
 
 
 async def view(ledger: Ledger, caller: str, run: str) -> BulkView:

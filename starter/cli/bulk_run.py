@@ -20,7 +20,6 @@ from starter.cli.invalid import invalid_order
 from starter.cli.render import Exit, cells, err, moment, out, plain_table, say, show_json, show_table
 from starter.cli.running import confirm
 from starter.client import Twinline
-from starter.invalid import BadRows
 from twinline.bulk import (
     MOST_ITEMS,
     BulkChange,
@@ -138,10 +137,11 @@ async def begin_run(wanted: Wanted, begin: Begin) -> int:
         plan = await bulk.plan(ledger, new, asked)
         if begin.dry_run:
             return _show_plan(plan, as_json=begin.as_json)
-        if plan.problems and not begin.skip_invalid:
-            if not begin.as_json:
+        if not plan.known:
+            if not begin.skip_invalid and not begin.as_json:
                 _print_problems(plan.problems)
-            raise BadRows(plan.problems)
+            rows = len(plan.changes) + len(plan.problems)
+            bulk.refuse_invalid(plan.problems, of=rows, skip=begin.skip_invalid)
         if not plan.known and plan.changes and not begin.yes:
             if not begin.as_json:
                 _print_changes(plan, err())
