@@ -8,7 +8,7 @@ from typing import Final
 from rich.style import Style
 from rich.text import Text
 
-from starter.attention import StuckList, what_waits, with_links, with_temporal
+from starter.attention import StuckList, Untaken, what_waits, with_links, with_temporal
 from starter.cli.context import Context
 from starter.cli.orders_shown import LOOK_PATIENCE
 from starter.cli.render import Exit, cells, moment, out, plain_table, printable, say, show_json, show_table
@@ -123,19 +123,28 @@ def late_in_words(late: LateHost, *, now: datetime) -> str:
 
 
 def _print_untaken(found: StuckList, *, now: datetime) -> None:
-    untaken = found.untaken
-    if untaken is None:
+    if found.untaken is None:
         return
     console = out()
     console.print()
+    said, hint = untaken_in_words(found.untaken, now=now)
+    console.print(Text(said, style="yellow"), soft_wrap=True)
+    console.print(Text(f"  → {hint}", style="dim"), soft_wrap=True)
+
+
+def untaken_in_words(untaken: Untaken, *, now: datetime) -> tuple[str, str]:
+    """What waits for a worker, and what to do."""
+    said = "No worker takes orders." if not untaken.workers else ""
     if untaken.orders:
         many = "1 order stands" if untaken.orders == 1 else f"{untaken.orders} orders stand"
-        since = f"{many} in Temporal since {_moment(untaken.since, now)}, and no worker has taken it into the ledger."
-        console.print(Text(since, style="yellow"), soft_wrap=True)
+        waits = f"{many} in Temporal since {_moment(untaken.since, now)}, and no worker has taken it into the ledger."
+        said = f"{said} {waits}".strip()
     if not untaken.workers:
-        console.print(Text("No worker takes orders.", style="yellow"), soft_wrap=True)
-    hint = "Start `twinline worker`" if not untaken.workers else "See the worker's log, and `twinline doctor`"
-    console.print(Text(f"  → {hint}; nothing is lost meanwhile, and orders go on by themselves.", style="dim"))
+        hint = "Start `twinline worker`"
+    else:
+        # Temporal takes a worker for alive for a while after it has gone.
+        hint = "See whether `twinline worker` still runs, and its log; `twinline doctor` tells when one was last seen"
+    return said, f"{hint}. Nothing is lost meanwhile, and orders go on by themselves."
 
 
 def _linked(said: str, orders: Sequence[WaitingOrder], links: Mapping[str, str]) -> Text:

@@ -2,10 +2,13 @@
 
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest_asyncio
 
+from starter.attention import Untaken
+from starter.cli.orders_stuck import untaken_in_words
 from tests.cli.conftest import Cli, Said
 from twinline.sandbox.mailcatcher import CaughtMail
 from twinline.sandbox.world import World
@@ -264,3 +267,16 @@ async def test_a_host_whose_clock_is_off_lets_nobody_in_and_says_what_to_do(
 
     lifted = await cli("unblock", line, "--case", "S-10", "--json")
     assert (lifted.code, state_of(lifted, OSCAM)) == (0, ("applied", None))
+
+
+def test_orders_that_no_worker_takes_are_told_with_what_to_do() -> None:
+    now = datetime(2031, 5, 6, 12, 0, tzinfo=UTC)
+    since = now - timedelta(minutes=5)
+    said, hint = untaken_in_words(Untaken(orders=2, since=since, workers=False), now=now)
+    assert said.startswith("No worker takes orders. 2 orders stand in Temporal since 2031-05-06")
+    assert hint.startswith("Start `twinline worker`.")
+    said, hint = untaken_in_words(Untaken(orders=1, since=since, workers=True), now=now)
+    assert said.startswith("1 order stands in Temporal since 2031-05-06")
+    # A worker that was stopped a minute ago still counts as one that polls.
+    assert "whether `twinline worker` still runs" in hint
+    assert untaken_in_words(Untaken(orders=0, since=None, workers=False), now=now)[0] == "No worker takes orders."
