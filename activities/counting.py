@@ -1,15 +1,16 @@
 """Counts orders by how they ended."""
 
-from datetime import timedelta
-
 from twinline import metrics
+from twinline.ledger.orders import Took
 from twinline.messages import HalfState, OrderKind, Receipt
 
 
-def count_order(receipt: Receipt, took: timedelta) -> None:
+def count_order(receipt: Receipt, took: Took) -> None:
     """Count an order that was taken and has ended now."""
     metrics.ORDERS.labels(receipt.kind, outcome_of(receipt)).inc()
-    metrics.ORDER_SECONDS.labels(receipt.kind).observe(took.total_seconds())
+    metrics.ORDER_SECONDS.labels(receipt.kind).observe(took.ended.total_seconds())
+    if took.proven is not None:
+        metrics.ORDER_PROVEN_SECONDS.labels(receipt.kind).observe(took.proven.total_seconds())
 
 
 def outcome_of(receipt: Receipt) -> str:

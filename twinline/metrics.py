@@ -27,6 +27,12 @@ ORDERS: Final = Counter(
 ORDER_SECONDS: Final = Histogram(
     "twinline_order_seconds", "From an order to its end, mail included.", ["kind"], buckets=_WAITS
 )
+ORDER_PROVEN_SECONDS: Final = Histogram(
+    "twinline_order_proven_seconds",
+    "From an order to the proof of the last of its halves; not of orders that ended without one.",
+    ["kind"],
+    buckets=_WAITS,
+)
 HALF_SECONDS: Final = Histogram(
     "twinline_half_proven_seconds", "From a change to its proof by the running daemon.", ["host"], buckets=_WAITS
 )

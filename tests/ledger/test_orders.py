@@ -1,5 +1,6 @@
 """What each order does to the ledger, and what it refuses."""
 
+import contextlib
 from datetime import timedelta
 
 import pytest
@@ -437,3 +438,35 @@ async def test_a_settled_order_keeps_its_first_receipt(desk: Desk) -> None:
         async with desk.ledger.write() as tx:
             unknown = OrderOutcome(order_id="none", receipt=receipt)
             await orders.settle_order(tx, unknown, now=desk.now)
+
+
+async def test_of_an_order_that_ends_it_is_told_when_its_last_half_was_proven(desk: Desk) -> None:
+    order = TrialOrder(order="t", email="ann@example.com", region="eu")
+    recorded = await desk.take(order)
+    desk.now += timedelta(seconds=2)
+    await desk.prove("mc-eu1")
+    desk.now += timedelta(seconds=5)
+    await desk.prove("os-eu1")
+    desk.now += timedelta(seconds=3)
+    view = await desk.view(recorded.username)
+    receipt = receipt_of(order, recorded).model_copy(update={"halves": tuple(half.receipt() for half in view.halves)})
+    given_up = receipt.halves[0].model_copy(update={"state": HalfState.ABANDONED})
+    cases = (
+        (receipt, timedelta(seconds=7)),
+        (receipt.model_copy(update={"halves": (given_up, receipt.halves[1])}), None),
+        (receipt.model_copy(update={"halves": ()}), None),
+        # A later change was proven since: when this one was nobody knows any more.
+        (receipt.model_copy(update={"halves": (receipt.halves[0].model_copy(update={"revision": 9}),)}), None),
+    )
+    for case, proven in cases:
+        with contextlib.suppress(_Undone):
+            async with desk.ledger.write() as tx:
+                took = await orders.settle_order(
+                    tx, OrderOutcome(order_id=recorded.order_id, receipt=case), now=desk.now
+                )
+                assert took == orders.Took(timedelta(seconds=10), proven)
+                raise _Undone
+
+
+class _Undone(Exception):
+    """Takes a transaction back."""

@@ -3,7 +3,10 @@
 The same order again gives back what was recorded then. A refusal raises and leaves nothing behind.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from sqlmodel import select
 
 from twinline.errors import (
     InvalidOrder,
@@ -27,12 +30,14 @@ from twinline.messages import (
     BlockOwner,
     CloseOrder,
     ExtensionOrder,
+    HalfState,
     MoveOrder,
     OrderOutcome,
     PasswordOrder,
     Plan,
     Protocol,
     PurchaseOrder,
+    Receipt,
     Recorded,
     RenewalOrder,
     TrialOrder,
@@ -209,7 +214,18 @@ async def record_close(tx: WriteTx, order: CloseOrder, *, now: datetime, workflo
     return await file_order(tx, filing, rows, before=before, what="line.closed")
 
 
-async def settle_order(tx: WriteTx, outcome: OrderOutcome, *, now: datetime) -> timedelta | None:
+@dataclass(frozen=True)
+class Took:
+    """How long an order took: until its end, and until the last of its halves was proven.
+
+    `proven` is None where a half was given up, or is at a later revision by now.
+    """
+
+    ended: timedelta
+    proven: timedelta | None
+
+
+async def settle_order(tx: WriteTx, outcome: OrderOutcome, *, now: datetime) -> Took | None:
     """Keep the receipt of a finished order; the first one stays. Gives how long an order took that ends now.
 
     Raises UnknownOrder.
@@ -225,7 +241,18 @@ async def settle_order(tx: WriteTx, outcome: OrderOutcome, *, now: datetime) -> 
     order.settled_at = utc(now)
     order.receipt = outcome.receipt.model_dump_json()
     note(tx, at=utc(now), who=order.caller, what="order.settled", why=order.identity, line_id=order.line_id)
-    return utc(now) - order.created_at
+    return Took(utc(now) - order.created_at, await _until_proven(tx, order, outcome.receipt))
+
+
+async def _until_proven(tx: WriteTx, order: models.Order, receipt: Receipt) -> timedelta | None:
+    half, revisions = models.Half, {each.host: each.revision for each in receipt.halves}
+    query = select(half.host, half.proven, half.proven_at).where(half.line_id == order.line_id)
+    proven = [found for found in await tx.session.exec(query) if found[0] in revisions]
+    moments = [utc(at) for host, revision, at in proven if at is not None and revision == revisions[host]]
+    done = all(each.state in (HalfState.APPLIED, HalfState.REMOVED) for each in receipt.halves)
+    if not moments or not done or len(moments) < len(revisions):
+        return None
+    return max(max(moments) - order.created_at, timedelta(0))
 
 
 async def _new_line(tx: WriteTx, filing: Filing, *, email: str, region: str, person_hash: bytes) -> LineRows:
