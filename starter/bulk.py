@@ -59,7 +59,7 @@ def _asked(kind: BulkKind, row: Row | BadRow, defaults: Mapping[str, Any]) -> As
         item = _ITEMS[kind].model_validate(fields)
         person = normalise_person(parse_address(item.email)) if isinstance(item, ImportItem) else None
     except ValidationError as error:
-        problems = field_problems(error, names={}, whole=_WHOLE)
+        problems = field_problems(error, names={}, whole=_WHOLE, repeated=False)
         return _bad(row.number, "; ".join(problem.sentence for problem in problems))
     except AddressError as error:
         return _bad(row.number, str(error))

@@ -33,6 +33,7 @@ _RULES: Final = {
     "until": "a moment with its zone, such as 2031-05-06T12:00+02:00 or 2031-05-06T10:00Z",
 }
 LASTING_REASON: Final = "one line of 1 to 200 characters without an @: it is kept for ever, so let it name no customer"
+_UNSHOWN: Final = "is not usable: it"
 _PERSONAL: Final = frozenset({"email", "reason", "client_address", "password"})
 
 WHOLE: Final = "a purchase needs either email with region, for a new customer, or line, for an existing one"
@@ -66,17 +67,24 @@ class BadRows(InvalidRows):
 
 
 def field_problems(
-    error: ValidationError, *, names: Mapping[str, str], whole: str = WHOLE, rules: Mapping[str, str] = _RULES
+    error: ValidationError,
+    *,
+    names: Mapping[str, str],
+    whole: str = WHOLE,
+    rules: Mapping[str, str] = _RULES,
+    repeated: bool = True,
 ) -> tuple[FieldProblem, ...]:
     """A sentence for each field that can never be right; values that may be personal are not repeated.
 
     `names` says what a face calls a field, `whole` what it says of a purchase for nobody or for two, `rules` what a
-    field must be.
+    field must be. Nothing is `repeated` of a row: in a column that has slipped may be a password.
     """
-    return tuple(_problem(detail, names, whole, rules) for detail in error.errors(include_url=False))
+    return tuple(_problem(detail, names, whole, rules, repeated=repeated) for detail in error.errors(include_url=False))
 
 
-def _problem(detail: ErrorDetails, names: Mapping[str, str], whole: str, rules: Mapping[str, str]) -> FieldProblem:
+def _problem(
+    detail: ErrorDetails, names: Mapping[str, str], whole: str, rules: Mapping[str, str], *, repeated: bool
+) -> FieldProblem:
     if not detail["loc"]:
         return FieldProblem(field=None, sentence=whole)
     field = str(detail["loc"][0])
@@ -87,12 +95,12 @@ def _problem(detail: ErrorDetails, names: Mapping[str, str], whole: str, rules: 
         case "missing":
             return FieldProblem(field=field, sentence=f"{names.get(field, field)} is missing: {rules[field]}")
         case _:
-            shown = _shown(field, detail["input"])
+            shown = _shown(field, detail["input"]) if repeated else _UNSHOWN
             return FieldProblem(field=field, sentence=f"{names.get(field, field)} {shown} must be {rules[field]}")
 
 
 def _shown(field: str, value: object) -> str:
     # An address may have slipped into any field.
     if field in _PERSONAL or not isinstance(value, str | int) or "@" in str(value):
-        return "is not usable: it"
+        return _UNSHOWN
     return f"is {quoted(value)}, but"

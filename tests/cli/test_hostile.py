@@ -4,6 +4,11 @@ The values go through the tree of commands, so that a new command is tried by it
 so that whatever is let through comes to an end soon.
 """
 
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, cast
 
 import pytest
@@ -145,3 +150,77 @@ def test_some_hostile_values(quick: Alone, leaf: Leaf, param: Any, values: tuple
 @pytest.mark.parametrize(("leaf", "param", "values"), _tried(every=True))
 def test_all_hostile_values(quick: Alone, leaf: Leaf, param: Any, values: tuple[str, ...]) -> None:
     _try(quick, leaf, param, values)
+
+
+def _lines(values: Sequence[str]) -> bytes:
+    return "\n".join(values).encode("utf-8", "surrogatepass")
+
+
+def _csv(values: Sequence[str], columns: Sequence[str]) -> bytes:
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(columns)
+    # Each value in each column beside what is fine.
+    rows.writerows(
+        [value if at == column else FINE[columns[at]] for at in range(len(columns))]
+        for value in values
+        for column in range(len(columns))
+    )
+    return text.getvalue().encode("utf-8", "surrogatepass")
+
+
+def _json_lines(values: Sequence[str], columns: Sequence[str]) -> bytes:
+    every: tuple[object, ...] = (*values, None, 7, 1e308, [], {}, True)
+    rows: list[dict[str, object]] = [
+        {**{name: FINE[name] for name in columns}, column: value} for value in every for column in columns
+    ]
+    return "\n".join(map(json.dumps, rows)).encode()
+
+
+FINE: Final = {
+    **{
+        "line": "nobody99",
+        "reason": "Shared.",
+        "owner": "abuse",
+        "username": "nobody88",
+        "password": "abcdefgh12345678",
+    },
+    **{"email": "jane@example.net", "ends_at": "2031-05-06T12:00Z", "pair": "eu1"},
+}
+COLUMNS: Final = {
+    "block": ("line", "reason", "owner"),
+    "import": ("username", "password", "email", "ends_at", "pair"),
+}
+PRINTED: Final = tuple(value for value in HOSTILE if 4 < len(value) < 1000 and "\0" not in value)
+
+
+@pytest.mark.parametrize("command", COLUMNS)
+@pytest.mark.parametrize("form", ["lines", "csv", "json lines", "bytes"])
+def test_hostile_files_of_many_lines(quick: Alone, tmp_path: Path, command: str, form: str) -> None:
+    columns, before = COLUMNS[command], quick.state()
+    contents = {
+        "lines": [_lines(PRINTED), b""],
+        "csv": [_csv(PRINTED, columns), _csv(["a\0b"], columns), _csv([], columns), b"line,line\na,b\n"],
+        "json lines": [_json_lines(HOSTILE, columns), b"{", b"[1]\n[2]", b'{"line":1,"line":2}', b"[" * 100_000],
+        "bytes": [
+            b"\xff\xfe\x00",
+            b"\x00" * 100,
+            b"\x1b[31mred\x1b[0m\x9b",
+            "\ufeffline\r\n".encode("utf-16"),
+            b"," * 99_999,
+        ],
+    }[form]
+    for number, data in enumerate(contents):
+        file = tmp_path / f"{number}"
+        file.write_bytes(data)
+        named = ["import", str(file)] if command == "import" else ["block", "--file", str(file)]
+        for rest in (["--dry-run"], ["--dry-run", "--skip-invalid"], ["--yes"], ["--json", "--yes"]):
+            result = CliRunner().invoke(app, ["bulk", *named, "--run", "hostile", *rest])
+            said = f"{data!r:.300} {rest}\n{result.exit_code}\n{result.stdout:.500}\n{result.stderr:.2000}"
+            assert result.exception is None or isinstance(result.exception, SystemExit), said
+            assert result.exit_code in OURS, said
+            assert result.output.strip(), said
+            # What stands in a row is never said, be it hostile or somebody's secret.
+            for told in ("\x1b", "\x9b", "\u202e", "Traceback", "Value error", "DROP TABLE", "emil@", FINE["password"]):
+                assert told not in result.output, said
+            assert quick.state() == before, said
