@@ -11,6 +11,7 @@ from typing import Final
 from starter import bulk
 from starter.access import refuse_others_blocks, require
 from starter.client import Twinline
+from starter.discretion import plan_for
 from starter.order_ids import OrderId
 from twinline.bulk import BlockItem, BulkKind, BulkPlan, BulkView, ItemPage, NewBulk, Standing
 from twinline.errors import ScopeMissing, UnknownBulk
@@ -52,7 +53,8 @@ class BulkDesk:
 
     async def plan(self, new: NewBulk, asked: Sequence[Asked], who: TokenView) -> BulkPlan:
         """What a run would do; raises as `bulk.plan` does, and ScopeMissing."""
-        return await bulk.plan(self._ledger, self._allowed(new, asked, who), asked)
+        plan = await bulk.plan(self._ledger, self._allowed(new, asked, who), asked)
+        return plan_for(plan) if who.reseller else plan
 
     async def begin(
         self, new: NewBulk, asked: Sequence[Asked], who: TokenView, *, skip_invalid: bool, patience: timedelta

@@ -8,6 +8,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from twinline.bulk import BulkPlan, LineGlimpse
 from twinline.ledger.events import EventView
 from twinline.ledger.queries import LineView
 from twinline.messages import BlockInfo, BlockOwner, CancelInfo, Receipt
@@ -35,6 +36,24 @@ def receipt_for(caller: str, receipt: Receipt) -> Receipt:
     """A receipt of one of its orders."""
     cancelled = None if receipt.cancelled is None else _cancelled_for(caller, receipt.cancelled)
     return receipt.model_copy(update={"blocks": _blocks_for(receipt.blocks), "cancelled": cancelled})
+
+
+def plan_for(plan: BulkPlan) -> BulkPlan:
+    """What one of its bulk runs would do."""
+    changes = tuple(
+        change.model_copy(
+            update={
+                "before": None if change.before is None else _glimpse_for(change.before),
+                "after": _glimpse_for(change.after),
+            }
+        )
+        for change in plan.changes
+    )
+    return plan.model_copy(update={"changes": changes})
+
+
+def _glimpse_for(line: LineGlimpse) -> LineGlimpse:
+    return line.model_copy(update={"blocks": tuple(_block_told(block) for block in line.blocks)})
 
 
 def _cancelled_for(caller: str, info: CancelInfo) -> CancelInfo:
@@ -66,6 +85,9 @@ def _blocks_in(seen: Mapping[str, JsonValue] | None) -> list[str]:
 def _blocks_told(seen: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
     if seen is None or "blocks" not in seen:
         return seen
-    ours = f"{BlockOwner.RESELLER}/"
-    told: list[JsonValue] = [block if block.startswith(ours) else block.partition("/")[0] for block in _blocks_in(seen)]
+    told: list[JsonValue] = [_block_told(block) for block in _blocks_in(seen)]
     return {**seen, "blocks": told}
+
+
+def _block_told(block: str) -> str:
+    return block if block.startswith(f"{BlockOwner.RESELLER}/") else block.partition("/")[0]

@@ -23,6 +23,7 @@ async def test_a_reseller_reads_its_own_words_and_of_others_only_what_kind_of_ow
     await eve.post("blocks", case="E-2", line=line, owner="reseller", reason="Not paid to Eve.")
     await abuse.post("blocks", case="CASE-OF-JOHN", line=line, reason="Suspected of sharing.")
     blocked = await eve.post("renewals", order="E-3", line=line, days=1)
+    plan = await eve.post("bulk/extensions/dry-run", run="E-run", region="eu", days=1)
     await abuse.post("unblocks", case="CASE-OF-JOHN", line=line)
     await boss.post("renewals", order="mc-is-sold", line=line, days=1)
     # Somebody takes her order back at a terminal.
@@ -42,6 +43,8 @@ async def test_a_reseller_reads_its_own_words_and_of_others_only_what_kind_of_ow
         ("E-2", "Not paid to Eve."),
         ("abuse", "abuse"),
     ]
+    for seen in ("before", "after"):
+        assert [change[seen]["blocks"] for change in plan.json["changes"]] == [["reseller/E-2", "abuse"]]
     shown = (await eve.get("/v1/orders/E-3")).json["receipt"]["cancelled"]
     assert (shown["actor"], shown["reason"]) == ("operator", "operator")
     paths = (
