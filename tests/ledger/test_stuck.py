@@ -104,7 +104,7 @@ async def test_what_waits_for_a_host_that_is_down_is_late_at_once_and_the_rest_a
     await desk.fail(MULTICS, ann.line_id, code="HostUnreachable", host_down=True)
     (down,) = await late(desk, after=HOUR)
     assert (down.host, down.protocol, down.down_since, down.reason) == (MULTICS, "multics", began, "HostUnreachable")
-    assert (down.halves, down.since, [order.order for order in down.orders]) == (2, began, ["o-1", "o-2"])
+    assert (down.halves, down.since, {order.order for order in down.orders}) == (2, began, {"o-1", "o-2"})
     assert await late(desk, after=HOUR, host=OSCAM) == ()
 
     desk.now += HOUR
