@@ -13,7 +13,7 @@ from typing import Final
 
 from benchmarks.callers import Question
 from benchmarks.doors import Burst, Door, Doors, run_doors
-from benchmarks.figures import Sample, Table
+from benchmarks.figures import Sample, Table, at_share
 from benchmarks.report import API
 from benchmarks.script import run_script, say
 
@@ -150,7 +150,7 @@ def _row(name: str, callers: int, bursts: Sequence[Burst], first: Sequence[Burst
     latencies = sorted(latency for burst in bursts for latency in burst.answered.latencies)
 
     def share(place: float) -> str:
-        return f"{latencies[min(len(latencies) - 1, int(place * len(latencies)))] * 1000:.1f} ms"
+        return f"{at_share(latencies, place) * 1000:.1f} ms"
 
     def cpu(used: Callable[[Burst], float]) -> str:
         return f"{sum(map(used, bursts)) / len(latencies) * 1000:.1f}"

@@ -38,6 +38,11 @@ class Sample:
         return tenths[0], tenths[-1]
 
 
+def at_share(ordered: Sequence[float], share: float) -> float:
+    """The value below which this share of the values lies, such as 0.99; they are in order."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
 def milliseconds(seconds: Sample) -> str:
     """Median and spread of seconds, shown in ms."""
     low, high = seconds.spread

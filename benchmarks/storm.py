@@ -14,7 +14,7 @@ from temporalio.client import Client
 
 from benchmarks.arena import CALLER, connected, good
 from benchmarks.cpu import descendants, seconds_of
-from benchmarks.figures import Sample, Table
+from benchmarks.figures import Sample, Table, at_share
 from benchmarks.noop import PAIRS
 from benchmarks.noop_runner import NoopRunner, run_noop
 from starter.client import Twinline
@@ -170,7 +170,7 @@ def _row(name: str, storms: Sequence[Storm], times: float) -> tuple[str, ...]:
     latencies = sorted(latency for storm in storms for latency in storm.latencies)
 
     def share(place: float) -> str:
-        return f"{latencies[min(len(latencies) - 1, int(place * len(latencies)))]:.1f} s"
+        return f"{at_share(latencies, place):.1f} s"
 
     def cpu(used: Callable[[Storm], float]) -> str:
         return f"{Sample.of([used(storm) / len(storm.latencies) * 1000 for storm in storms]).median:.0f}"

@@ -107,7 +107,7 @@ _WORKFLOWS = {
     OrderKind.IMPORT: NameOf.IMPORT,
 }
 
-LOOK_PATIENCE = timedelta(seconds=5)
+OUTCOME_PATIENCE = timedelta(seconds=5)
 """How long to wait for an outcome that is there already."""
 
 __all__ = ["BlockRow", "BlockRun", "BulkRuns", "ExtendRun", "ImportRow", "ImportRun", "PendingStep", "Twinline"]
@@ -285,7 +285,7 @@ class Twinline(Ordering):
         if valid[0].standing == "running":
             status = await self.progress(valid[0].workflow_id)
         else:
-            status = await self.outcome(valid[0].workflow_id, patience=LOOK_PATIENCE)
+            status = await self.outcome(valid[0].workflow_id, patience=OUTCOME_PATIENCE)
         return status or OrderStatus(fingerprint="", done=False)
 
     async def orders(

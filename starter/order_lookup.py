@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
 
-from starter.client import FoundOrder, Twinline
+from starter.client import OUTCOME_PATIENCE, FoundOrder, Twinline
 from starter.from_ledger import receipt_from_ledger
 from starter.order_ids import OrderId
 from twinline.errors import TwinlineError, UnknownOrder
@@ -13,9 +11,6 @@ from twinline.ledger import Ledger
 from twinline.ledger.halves import HalfProgress, line_progress
 from twinline.ledger.queries import OrderView, order_view
 from twinline.messages import HalfState, OrderKind, Receipt
-
-REFUSAL_PATIENCE: Final = timedelta(seconds=5)
-"""How long to wait for the reason of an order that Temporal calls failed; it is there already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +45,7 @@ async def refusal(twinline: Twinline, order: FoundOrder) -> TwinlineError | None
     if order.standing != "refused":
         return None
     try:
-        await twinline.outcome(order.workflow_id, patience=REFUSAL_PATIENCE)
+        await twinline.outcome(order.workflow_id, patience=OUTCOME_PATIENCE)
     except TwinlineError as error:
         return error
     return None

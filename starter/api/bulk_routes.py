@@ -86,10 +86,9 @@ def _add_runs(kind: str) -> None:
         begun = await desk.bulk.begin(asked.new, asked.asked, who, skip_invalid=asked.skip_invalid, patience=patience)
         return _response(begun.view, 200 if begun.known else 201, applied)
 
-    async def look(request: Request, desk: TheDesk, who: Who, response: Response) -> BulkPlan:
+    async def look(request: Request, desk: TheDesk, who: Who) -> BulkPlan:
         desk.bulk.refuse(model.kind, who)
         asked = await read_run(request, kind, caller=who.caller)
-        response.headers.update(NO_STORE)
         plan = await desk.bulk.plan(asked.new, asked.asked, who)
         return plan.model_copy(update={"problems": tuple(row_told(row) for row in plan.problems)})
 
@@ -159,9 +158,8 @@ for _kind in KINDS:
         **declared(*OF_TOKENS, "UnknownBulk"),
     },
 )
-async def show_run(run: RunName, desk: TheDesk, who: Who, response: Response) -> BulkView:
+async def show_run(run: RunName, desk: TheDesk, who: Who) -> BulkView:
     """How a run of this caller stands, with how many of its items stand how."""
-    response.headers.update(NO_STORE)
     return await desk.bulk.run(run, who)
 
 
@@ -172,14 +170,10 @@ async def show_run(run: RunName, desk: TheDesk, who: Who, response: Response) ->
         **declared(*OF_TOKENS, "UnknownBulk", "InvalidOrder"),
     },
 )
-async def list_items(
-    run: RunName, query: Annotated[ItemsQuery, Query()], desk: TheDesk, who: Who, response: Response
-) -> ItemPage:
+async def list_items(run: RunName, query: Annotated[ItemsQuery, Query()], desk: TheDesk, who: Who) -> ItemPage:
     """What became of each item of a run; `cursor` leads to the next page and is null on the last."""
-    response.headers.update(NO_STORE)
     page = await desk.bulk.items(run, who, standing=query.state, cursor=query.position, limit=query.limit)
-    cursor = None if page.cursor is None else closed(page.cursor)
-    return ItemPage(items=tuple(_told(item) for item in page.items), cursor=cursor)
+    return ItemPage(items=tuple(_told(item) for item in page.items), cursor=closed(page.cursor))
 
 
 @router.post(
@@ -189,9 +183,8 @@ async def list_items(
         **declared(*OF_TOKENS, "UnknownBulk"),
     },
 )
-async def cancel_run(run: RunName, desk: TheDesk, who: Who, response: Response) -> BulkView:
+async def cancel_run(run: RunName, desk: TheDesk, who: Who) -> BulkView:
     """Order nothing more of a run; what was ordered goes on, and can be taken back order by order."""
-    response.headers.update(NO_STORE)
     return await desk.bulk.stop(run, who)
 
 

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from starter.api.problems import NO_STORE
 from starter.desk import Desk
 from starter.limits import sender_of
 from twinline.ledger.tokens import TokenView
@@ -22,12 +23,17 @@ TheDesk = Annotated[Desk, Depends(_desk)]
 
 
 async def _who(
-    request: Request, desk: TheDesk, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+    request: Request,
+    response: Response,
+    desk: TheDesk,
+    shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
 ) -> TokenView:
     address = "" if request.client is None else request.client.host
     admitted = await desk.admit(None if shown is None else shown.credentials, sender=sender_of(address))
     # For the envelope, which tells it to the caller.
     request.state.allowance = admitted.allowance
+    # What a token is told is nobody else's. A route that makes its own Response says so itself.
+    response.headers.update(NO_STORE)
     note(token_id=admitted.who.token_id, caller=admitted.who.caller)
     return admitted.who
 

@@ -25,8 +25,10 @@ class PageQuery(BaseModel):
         return None if self.cursor is None else opened(self.cursor)
 
 
-def closed(position: str) -> str:
-    """The cursor for a position in a list."""
+def closed(position: str | None) -> str | None:
+    """The cursor for a position in a list; None behind the last page."""
+    if position is None:
+        return None
     return base64.urlsafe_b64encode(f"{_VERSION}{position}".encode()).decode().rstrip("=")
 
 

@@ -3,13 +3,12 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from fastapi.responses import Response
 from pydantic import Field
 
 from starter.api.answers import EVENT_PAGE, LINE, LINE_PAGE
 from starter.api.common import OF_TOKENS, TheDesk, Who
 from starter.api.cursors import PageQuery, closed
-from starter.api.problems import NO_STORE, declared
+from starter.api.problems import declared
 from starter.desk import LineAnswer
 from twinline.ledger.events import EventPage
 from twinline.ledger.queries import LineFilter, LinePage
@@ -37,12 +36,11 @@ class LinesQuery(PageQuery):
         **declared(*OF_TOKENS, "InvalidOrder"),
     },
 )
-async def list_lines(query: Annotated[LinesQuery, Query()], desk: TheDesk, who: Who, response: Response) -> LinePage:
+async def list_lines(query: Annotated[LinesQuery, Query()], desk: TheDesk, who: Who) -> LinePage:
     """Lines by name; `cursor` leads to the next page and is null on the last."""
-    response.headers.update(NO_STORE)
     wanted = LineFilter(region=query.region, pair=query.pair, state=query.state, behind=query.behind)
     page = await desk.lines(wanted, who, cursor=query.position, limit=query.limit)
-    return page.model_copy(update={"cursor": None if page.cursor is None else closed(page.cursor)})
+    return page.model_copy(update={"cursor": closed(page.cursor)})
 
 
 @router.get(
@@ -52,9 +50,8 @@ async def list_lines(query: Annotated[LinesQuery, Query()], desk: TheDesk, who: 
         **declared(*OF_TOKENS, "UnknownLine", "LineErased"),
     },
 )
-async def show_line(username: LineName, desk: TheDesk, who: Who, response: Response) -> LineAnswer:
+async def show_line(username: LineName, desk: TheDesk, who: Who) -> LineAnswer:
     """One line; its password only for a token with `credentials:read`."""
-    response.headers.update(NO_STORE)
     return await desk.line(username, who)
 
 
@@ -65,10 +62,7 @@ async def show_line(username: LineName, desk: TheDesk, who: Who, response: Respo
         **declared(*OF_TOKENS, "UnknownLine", "LineErased", "InvalidOrder"),
     },
 )
-async def list_events(
-    username: LineName, query: Annotated[PageQuery, Query()], desk: TheDesk, who: Who, response: Response
-) -> EventPage:
+async def list_events(username: LineName, query: Annotated[PageQuery, Query()], desk: TheDesk, who: Who) -> EventPage:
     """What happened to a line, the newest first: by whom and why, and how the line or a half was before and after."""
-    response.headers.update(NO_STORE)
     page = await desk.events(username, who, cursor=query.position, limit=query.limit)
-    return page.model_copy(update={"cursor": None if page.cursor is None else closed(page.cursor)})
+    return page.model_copy(update={"cursor": closed(page.cursor)})

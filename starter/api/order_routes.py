@@ -98,12 +98,11 @@ def _responses(done_example: object = ORDER_DONE) -> dict[int | str, dict[str, A
         **declared(*OF_TOKENS, "InvalidOrder"),
     },
 )
-async def list_orders(query: Annotated[OrdersQuery, Query()], desk: TheDesk, who: Who, response: Response) -> OrderList:
+async def list_orders(query: Annotated[OrdersQuery, Query()], desk: TheDesk, who: Who) -> OrderList:
     """Orders that were taken, the newest first; `cursor` leads to the next page and is null on the last."""
-    response.headers.update(NO_STORE)
     wanted = OrderFilter(kind=query.kind, username=query.line, caller=query.caller, settled=query.settled)
     page = await desk.orders(wanted, who, cursor=query.position, limit=query.limit)
-    return page.model_copy(update={"cursor": None if page.cursor is None else closed(page.cursor)})
+    return page.model_copy(update={"cursor": closed(page.cursor)})
 
 
 @router.get(
@@ -113,11 +112,8 @@ async def list_orders(query: Annotated[OrdersQuery, Query()], desk: TheDesk, who
         **declared(*OF_TOKENS, "InvalidOrder"),
     },
 )
-async def show_attention(
-    query: Annotated[AttentionQuery, Query()], desk: TheDesk, who: Who, response: Response
-) -> StuckList:
+async def show_attention(query: Annotated[AttentionQuery, Query()], desk: TheDesk, who: Who) -> StuckList:
     """What waits for a person, and what is late and goes on by itself: as `twinline order list --stuck` tells it."""
-    response.headers.update(NO_STORE)
     return await desk.attention(who, host=query.host, line=query.line, limit=query.limit)
 
 
@@ -129,10 +125,9 @@ async def show_attention(
     },
 )
 async def show_order(
-    order_id: OrderName, query: Annotated[OrderQuery, Query()], desk: TheDesk, who: Who, response: Response
+    order_id: OrderName, query: Annotated[OrderQuery, Query()], desk: TheDesk, who: Who
 ) -> OrderAnswer:
     """How far an order of this caller is, half by half: by its `id`, or by the caller's own id where that will do."""
-    response.headers.update(NO_STORE)
     answer = await desk.order(order_id, who, caller=query.caller)
     if (refused := answer.refused) is None:
         return answer

@@ -17,7 +17,7 @@ from starter.client import BlockRow, BlockRun, BulkRuns, ExtendRun, ImportRow, I
 from starter.invalid import BadRows
 from tests.api.conftest import Api, Reply, Shop
 from tests.api.test_hostile import VALUES, rows
-from tests.support.rows import CELLS, hostile_files
+from tests.support.hostile import CELLS, hostile_files
 from twinline.bulk import MOST_ITEMS
 from twinline.errors import (
     InvalidOrder,
@@ -292,7 +292,7 @@ ROWS = st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES | CELLS, max_size=
 
 @FEW
 @given(kind=st.sampled_from(("blocks", "imports")), given_rows=ROWS | VALUES, skip=st.booleans())
-async def test_no_row_can_break_anything(shop: Shop, api: Api, kind: str, given_rows: Any, skip: bool) -> None:  # noqa: FBT001
+async def test_no_row_can_break_anything(shop: Shop, api: Api, kind: str, given_rows: Any, skip: bool) -> None:  # noqa: FBT001 - drawn by name
     before = await rows(shop)
     body = json.dumps({"run": "hostile", "rows": given_rows, "skip_invalid": skip}).encode()
     for path in (f"/v1/bulk/{kind}", f"/v1/bulk/{kind}/dry-run"):

@@ -22,27 +22,11 @@ from starter.api.problems import PAGES, known_types
 from starter.desk import Desk
 from tests.api.conftest import Api, Shop
 from tests.api.described import OF_TOKENS, OPERATIONS, WITH_BODY, Operation, fits
+from tests.support.hostile import NASTY
 from twinline.errors import Misconfigured
 from twinline.ledger import models, tokens
 from twinline.tokens import NewToken, Scope
 
-NASTY = (
-    "",
-    " ",
-    "a\nb",
-    "a\r\nX-Injected: 1",
-    "\x00",
-    "\x1b[31m",
-    "\u202e",
-    "'; DROP TABLE line; --",
-    "../../etc/passwd",
-    "{{7*7}}",
-    "<script>",
-    "a" * 300,
-    "jane@example.com",
-    "twl_",
-    "💥",
-)
 VALUES = (
     st.sampled_from(NASTY)
     | st.text(max_size=40)

@@ -21,6 +21,17 @@ async def test_an_order_is_placed_waited_for_and_looked_at(api: Api) -> None:
     assert (await api.get("/v1/orders/first-1")).json == placed.json
 
 
+async def test_no_answer_to_a_token_is_stored_on_its_way(api: Api) -> None:
+    opened = await api("POST", "/v1/trials", {"order": "kept-1", "email": "kept@example.com", "region": "eu"})
+    run = {"run": "kept-2", "reason": "Shared.", "rows": [{"line": opened.json["receipt"]["username"]}]}
+    answers = [opened, await api("POST", "/v1/bulk/blocks/dry-run", run), await api("POST", "/v1/bulk/blocks", run)]
+    line = f"/v1/lines/{opened.json['receipt']['username']}"
+    lists = (line, f"{line}/events", "/v1/lines", "/v1/orders", "/v1/bulk/runs/kept-2", "/v1/bulk/runs/kept-2/items")
+    answers += [await api.get(path) for path in (*lists, "/v1/orders/kept-1", "/v1/orders/nobodys")]
+    assert [each.headers.get("cache-control") for each in answers] == ["no-store"] * len(answers)
+    assert [each.status for each in answers[3:]] == [200] * 7 + [404]
+
+
 async def test_who_does_not_wait_gets_a_place_to_look_at(api: Api, shop: Shop) -> None:
     host = shop.house.hosts["os-eu1"]
     host.down_for_attempts = 1

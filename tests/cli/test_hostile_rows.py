@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from starter.cli import app
 from tests.cli.alone import Alone
-from tests.support.rows import hostile_files
+from tests.support.hostile import hostile_files
 
 WORDS = {
     "import": ("bulk", "import", "{file}", "--run", "hostile", "--pair", "eu1", "--yes"),

@@ -209,7 +209,7 @@ def test_what_we_ourselves_have_left_is_told(name: str) -> None:
         (Folder(writable=True, mode=0o1777), True, Verdict.OK),
     ],
 )
-def test_a_folder_is_judged_by_who_may_put_files_into_it(folder: Folder, rewritten: bool, verdict: Verdict) -> None:  # noqa: FBT001
+def test_a_folder_is_judged_by_who_may_put_files_into_it(folder: Folder, rewritten: bool, verdict: Verdict) -> None:  # noqa: FBT001 - a parameter
     assert told(around.folder_finding(ABOUT, folder, rewritten=rewritten))[0] is verdict
 
 

@@ -252,7 +252,7 @@ SECRET: Final = "Geheim77Geheim77"
 
 @settings(max_examples=100, deadline=None)
 @given(SAFE_NAMES, st.booleans())
-def test_records_that_are_as_they_look_are_not_doubted(names: list[str], ending: bool) -> None:  # noqa: FBT001
+def test_records_that_are_as_they_look_are_not_doubted(names: list[str], ending: bool) -> None:  # noqa: FBT001 - drawn by name
     end = " { name=Some One; enddate=2031-05-06 07 }" if ending else ""
     lines = "".join(f"F: {name} {SECRET}{end}\n" for name in names)
     assert in_multics(lines.encode()) == {}

@@ -152,11 +152,17 @@ def sent(house: House, order: TrialOrder) -> list[EmailMessage]:
     return [mail.message for mail in house.mails.mails if order.email in str(mail.message["To"])]
 
 
+async def asleep_over(house: House, box: Box, order: Order) -> asyncio.Task[OrderStatus]:
+    """Place an order, and wait until the host sleeps in the middle of its batch."""
+    box.alarm = asyncio.Event()
+    placing = placed(house, order)
+    await box.asleep.wait()
+    return placing
+
+
 async def in_order(house: House, first: Order, second: Order, box: Box) -> None:
     """The batch of the first order sleeps on one host until the second order is in the ledger."""
-    box.alarm = asyncio.Event()
-    one = placed(house, first)
-    await box.asleep.wait()
+    one = await asleep_over(house, box, first)
     other = placed(house, second)
     await until(lambda: recorded(house, second))
     box.wake()
@@ -290,9 +296,7 @@ async def test_move_against_block(house: House, *, block_first: bool) -> None:
     # Of a block the old pair is written first, of a move the new one.
     first, second, sleeper = (block, move, "mc-eu1") if block_first else (move, block, "mc-us1")
     box = house.boxes[sleeper]
-    box.alarm = asyncio.Event()
-    one = placed(house, first)
-    await box.asleep.wait()
+    one = await asleep_over(house, box, first)
     other = placed(house, second)
     await until(lambda: recorded(house, second))
     box.wake()
@@ -339,9 +343,7 @@ async def test_a_late_retry_after_a_block_writes_what_is_wanted_by_then(house: H
 async def test_a_worker_that_oversleeps_a_block_does_not_undo_it(house: House) -> None:
     name = (await done(house, a_trial())).username
     box = house.boxes["mc-eu1"]
-    box.alarm = asyncio.Event()
-    renewal = placed(house, RenewalOrder(order=ref(), line=name, days=30))
-    await box.asleep.wait()
+    renewal = await asleep_over(house, box, RenewalOrder(order=ref(), line=name, days=30))
     asleep = await house.relieve("hosts")
     assert asleep is not None
     block = await done(house, BlockOrder(case="AB-1", line=name, reason="shared"))
@@ -358,9 +360,7 @@ async def test_a_worker_that_oversleeps_a_block_does_not_undo_it(house: House) -
 async def test_the_next_worker_brings_to_its_end_what_the_last_one_had_begun(house: House) -> None:
     name = (await done(house, a_trial())).username
     box = house.boxes["mc-eu1"]
-    box.alarm = asyncio.Event()
-    renewal = placed(house, RenewalOrder(order=ref(), line=name, days=1))
-    await box.asleep.wait()
+    renewal = await asleep_over(house, box, RenewalOrder(order=ref(), line=name, days=1))
 
     await house.end("orders")
     box.wake()

@@ -32,10 +32,10 @@ def upgrade(connection: Connection) -> None:
     if is_at_head(connection):
         return
     # Loading it takes a while, which a ledger that is of this version should not cost.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
+    from alembic import command  # noqa: PLC0415 - slow
+    from alembic.config import Config  # noqa: PLC0415 - slow
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - slow
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - slow
 
     config = Config()
     # "%" means something to the configuration's own parser.

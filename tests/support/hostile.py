@@ -1,25 +1,30 @@
-"""Files of rows as somebody might send them by mistake or on purpose."""
+"""What somebody might send by mistake or on purpose: words, and files of rows."""
 
 from hypothesis import strategies as st
 
+NASTY = (
+    "",
+    " ",
+    "a\nb",
+    "a\r\nX-Injected: 1",
+    "\x00",
+    "\x1b[31m",
+    "\u202e",
+    "'; DROP TABLE line; --",
+    "../../etc/passwd",
+    "{{7*7}}",
+    "<script>",
+    "a" * 300,
+    "jane@example.com",
+    "twl_",
+    "💥",
+)
 CELLS = st.sampled_from(
     (
-        "",
-        " ",
-        "a\nb",
-        "a\r\nX-Injected: 1",
-        "\x00",
-        "\x1b[31m",
-        "\u202e",
+        *NASTY,
         "\ufeff",
-        "'; DROP TABLE line; --",
         "=cmd|'/c'!A1",
-        "../../etc/passwd",
-        "<script>",
-        "a" * 300,
         "a" * 20_000,
-        "jane@example.com",
-        "💥",
         '"',
         '""',
         "a,b",
