@@ -21,10 +21,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.empty_pb2 import Empty
 from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, PendingActivityState
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.testservice.v1 import LockTimeSkippingRequest, SleepRequest, UnlockTimeSkippingRequest
-from temporalio.api.workflowservice.v1 import ListClosedWorkflowExecutionsRequest, ListOpenWorkflowExecutionsRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeWorkflowExecutionRequest,
+    ListClosedWorkflowExecutionsRequest,
+    ListOpenWorkflowExecutionsRequest,
+)
 from temporalio.client import Client
 from temporalio.service import GrpcCompression, RPCError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
@@ -47,6 +51,21 @@ CHILDREN: Final = ("term/", "until/", "cancel/")
 """What the ids of workflows begin with that may outlive who started them."""
 ASTRAY: Final = timedelta(minutes=10)
 """By which a clock may be ahead of what it was told and still be right: every retry of a host takes it further."""
+TASK_EVENTS: Final = (
+    EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT,
+)
+TASK_OPEN: Final = (
+    [EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED],
+    [EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED],
+)
+TAKEN: Final = (
+    PendingActivityState.PENDING_ACTIVITY_STATE_STARTED,
+    PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED,
+)
 NAMESPACES: Final = ("default", "forgetful")
 """The second one knows nothing of what was ordered in the first: a Temporal that has forgotten."""
 
@@ -56,10 +75,18 @@ class Stuck:
     """What a clock that does not go on waits for."""
 
     tasks: Mapping[str, int]
-    """How long the history of each workflow is whose task somebody has taken."""
+    """How long the history of each workflow is that has a task nobody has finished."""
     activities: int
+    """How many run here."""
+    given_out: int
+    """How many are with somebody, be it one who has ended: they are tried again when their time is over."""
     ahead: int
     """How many seconds were skipped by then."""
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody keeps the clock by right, and gives it back by himself."""
+        return bool(self.tasks or self.activities or self.given_out)
 
 
 class ServerHangs(Exception):
@@ -80,6 +107,8 @@ class Clock:
     services: Client
     under_way: int = 0
     """Activities that run just now."""
+    helped: int = 0
+    """How often it was let go on because the server held it for nobody."""
     _ahead: timedelta = timedelta(0)
     """Of this machine's clock; it never gets less."""
     _given_back: int = 0
@@ -129,37 +158,48 @@ class Clock:
         while not (await asyncio.wait((passing,), timeout=LOOK_EVERY))[0]:
             await self._give_back()
             if asyncio.get_running_loop().time() > looked + PATIENCE:
-                looked, before, stuck = asyncio.get_running_loop().time(), stuck, await self._stuck()
+                looked, before, stuck = asyncio.get_running_loop().time(), stuck, await self.stuck()
                 looks = looks + 1 if stuck == before and not stuck.activities else 1
                 if stuck.tasks and looks == LOOKS:
                     passing.cancel()
                     raise ServerHangs("it waits for a task", stuck)
-                if looks > 1 and not stuck.tasks:
+                if looks > 1 and not stuck.held:
+                    self.helped += 1
                     await self._unlock()
         try:
             await passing
         except RPCError as error:
             raise AssertionError(f"time stands still at {await self.ask()}: something never ends") from error
 
-    async def _stuck(self) -> "Stuck":
-        """Which workflows have a task that somebody has taken, and how many activities are under way here."""
-        taken: dict[str, int] = {}
+    async def stuck(self) -> Stuck:
+        """What the server waits for: tasks of workflows, and activities that were given out."""
+        tasks: dict[str, int] = {}
+        given_out = 0
         for namespace in NAMESPACES:
             request = ListOpenWorkflowExecutionsRequest(namespace=namespace)
             found = await self.services.workflow_service.list_open_workflow_executions(request)
             for each in found.executions:
-                events = await self._events(namespace, each.execution.workflow_id, each.execution.run_id)
-                if events and events[-1] == EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
-                    taken[each.execution.run_id] = len(events)
+                events = await self._events(namespace, each.execution)
+                if [event for event in events if event in TASK_EVENTS][-1:] in TASK_OPEN:
+                    tasks[each.execution.run_id] = len(events)
+                given_out += await self._given_out(namespace, each.execution)
         await self.ask()
-        return Stuck(taken, self.under_way, round(self._ahead.total_seconds()))
+        return Stuck(tasks, self.under_way, given_out, round(self._ahead.total_seconds()))
 
-    async def _events(self, namespace: str, workflow_id: str, run_id: str) -> "list[EventType.ValueType]":
+    async def _events(self, namespace: str, workflow: WorkflowExecution) -> "list[EventType.ValueType]":
         config: dict[str, Any] = {**self.services.config(), "namespace": namespace}
-        handle = Client(**config).get_workflow_handle(workflow_id, run_id=run_id)
+        handle = Client(**config).get_workflow_handle(workflow.workflow_id, run_id=workflow.run_id)
         with contextlib.suppress(RPCError):
             return [event.event_type for event in (await handle.fetch_history()).events]
         return []
+
+    async def _given_out(self, namespace: str, workflow: WorkflowExecution) -> int:
+        """How many activities of a workflow somebody has taken."""
+        request = DescribeWorkflowExecutionRequest(namespace=namespace, execution=workflow)
+        with contextlib.suppress(RPCError):
+            described = await self.services.workflow_service.describe_workflow_execution(request)
+            return sum(each.state in TAKEN for each in described.pending_activities)
+        return 0
 
     async def _give_back(self) -> None:
         """Undo a mistake of the server: a child that outlives its parent holds the clock for ever when it ends."""

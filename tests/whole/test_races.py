@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import PollActivityTaskQueueRequest, RespondActivityTaskFailedRequest
 
 from tests.whole.box import Box
-from tests.whole.clock import ServerHangs
+from tests.whole.clock import Clock, ServerHangs
 from tests.whole.house import House, run_house
 from tests.whole.quick import make_quick
 from tests.workflows.house import text_of
@@ -39,6 +42,7 @@ from twinline.messages import (
     TakeOrder,
     TrialOrder,
     UnblockOrder,
+    host_queue,
     order_workflow_id,
 )
 
@@ -372,6 +376,41 @@ async def test_the_next_worker_brings_to_its_end_what_the_last_one_had_begun(hou
     assert serving(house, name) == []
     await house.clock.pass_time(timedelta(days=4))
     assert all(grant.ended_at for grant in (await line(house, name)).grants)
+
+
+@on_one_clock
+async def test_an_activity_that_was_given_to_a_dead_worker_holds_the_clock_until_it_is_given_out_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let go on by hand, it would run ahead of everything that came later: mails were handed over twice by that."""
+    looks = asyncio.Semaphore(0)
+    look = Clock.stuck
+
+    async def looked(clock: Clock) -> Any:
+        looks.release()
+        return await look(clock)
+
+    monkeypatch.setattr(Clock, "stuck", looked)
+    monkeypatch.setattr("tests.whole.clock.PATIENCE", 0.05)
+    service = house.clients["default"].workflow_service
+    await house.end("hosts")
+    trial = placed(house, a_trial())
+    queue = TaskQueue(name=host_queue(OLD[0]))
+    taken = await service.poll_activity_task_queue(PollActivityTaskQueueRequest(namespace="default", task_queue=queue))
+    await house.start("hosts")
+    begun = await house.clock.ask()
+    passing = asyncio.create_task(house.clock.pass_time(HOUR))
+
+    for _ in range(5):
+        await looks.acquire()
+    assert await house.clock.ask() < begun + HOUR
+
+    failure = Failure(application_failure_info=ApplicationFailureInfo(type="WorkerLost"))
+    lost = RespondActivityTaskFailedRequest(namespace="default", task_token=taken.task_token, failure=failure)
+    await service.respond_activity_task_failed(lost)
+    await passing
+    assert (await trial).done
+    assert house.clock.helped == 0
 
 
 @pytest.mark.parametrize("dead", OLD)
