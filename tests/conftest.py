@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -14,6 +15,27 @@ from twinline.keys import KeyRing
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
+
+_LONG = (
+    "workflows/test_orders.py",
+    "demo/test_demo.py",
+    "worker/test_worker.py",
+    "benchmarks/test_benchmarks_run.py",
+    "secrets/test_left_behind.py",
+    "hosts/test_crash.py",
+    "whole/test_races.py",
+    "reconcile/test_reconcile.py",
+    "chaos/test_power_cuts.py",
+)
+"""Files that take longer than half a minute, and would keep all waiting if they were begun last."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files; the rest stays in its order."""
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(_LONG)}
+    if lost := [str(path) for path in ranks if not path.exists()]:
+        raise pytest.UsageError(f"tests/conftest.py begins with files that are not there: {', '.join(lost)}")
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from typing import Final
 
 from twinline.errors import Category, TwinlineError
 
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
 _READY_LINE: Final = b"\nready\n"
 _TAIL_BYTES: Final = 2_000
