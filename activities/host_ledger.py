@@ -97,6 +97,15 @@ class LedgerOfHosts:
         async with self._ledger.write() as tx:
             await halves.note_host(tx, host, code=code, wrong=not right, now=self._clock())
 
+    async def note_well(self, host: str) -> None:
+        """Remember that host and daemon answer; a host for which halves wait is well when a batch gets through."""
+        # Nearly always, and then there is nothing to write.
+        async with self._ledger.read() as tx:
+            if not await halves.is_down(tx, host):
+                return
+        async with self._ledger.write() as tx:
+            await halves.note_well(tx, host)
+
     async def proven(self, host: str, line_ids: Sequence[str]) -> dict[str, Proven]:
         """What is proven by now of these lines' halves, by line id; a half that does not exist is left out."""
         async with self._ledger.read() as tx:

@@ -109,6 +109,10 @@ class Lines:
         """Everything here goes by one clock."""
         del host, right
 
+    async def note_well(self, host: str) -> None:
+        """It was never anything else."""
+        del host
+
     async def proven(self, host: str, line_ids: Sequence[str]) -> Mapping[str, Proven]:
         """What is proven of these lines."""
         del host

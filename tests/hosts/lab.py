@@ -55,6 +55,8 @@ class MemoryLedger:
     """Seconds by which this ledger's clock is ahead of this machine's."""
     clocks: list[bool] = field(default_factory=list[bool])
     """What was said of the host's clock: whether it was right."""
+    said: list[str] = field(default_factory=list[str])
+    """What was said of the host itself, in turn: `through`, `well`, or the code of an error."""
 
     def want(
         self,
@@ -100,6 +102,7 @@ class MemoryLedger:
         return {name: lines[name] for name in usernames if name in lines}
 
     async def close_batch(self, host: str, token: Token, proven: Sequence[Proven]) -> None:
+        self.said.append("through")
         for one in proven:
             if one.revision > self._proven_revision(one.line_id):
                 self.known[one.line_id] = one
@@ -107,6 +110,7 @@ class MemoryLedger:
 
     async def report_failure(self, host: str, tried: Mapping[str, int], code: str) -> None:
         self.failures.extend((line_id, code) for line_id in tried)
+        self.said.append(code)
         kind = named(code)
         if kind is not None and kind.attention and kind.of_one_line:
             self.stopped |= {line: code for line, revision in tried.items() if revision == self.wanted[line].revision}
@@ -119,6 +123,9 @@ class MemoryLedger:
 
     async def note_clock(self, host: str, *, right: bool) -> None:
         self.clocks.append(right)
+
+    async def note_well(self, host: str) -> None:
+        self.said.append("well")
 
     async def fence(self, host: str) -> Token:
         return Token(self.epoch, self.number)

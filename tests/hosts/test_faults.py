@@ -16,7 +16,7 @@ from tests.hosts.crashes import Driver, Fault, Step
 from tests.hosts.helper_process import apply_request, image_in
 from tests.hosts.judge import kind_of
 from tests.hosts.lab import FAR, FOREIGN, Lab, run_lab
-from twinline.hosts.errors import Fenced, HelperFailed, LedgerSetBack, NotProven
+from twinline.hosts.errors import Fenced, HelperFailed, LedgerSetBack, NotProven, StatusTrouble
 from twinline.hosts.factory import daemon_for, setup_for
 from twinline.hosts.helper_program import Helper
 from twinline.hosts.ports import Batch, Half, Proven, Token, Wanted
@@ -28,6 +28,7 @@ BEFORE_THE_COMMIT_BYTE = Fault(at=Step(request=1, name="pwrite64", target="oscam
 """The second write of a batch that adds one line to a free slot."""
 
 PASSWORD = "pw23456789abcdef"
+DAY = timedelta(days=1)
 
 
 class Boxed:
@@ -87,6 +88,32 @@ async def test_a_daemon_that_ignores_its_reloads_is_never_called_proven(oscam: L
     assert not oscam.ledger.known
     await oscam.tell(do="ignore_reloads", on=False)
     assert (await writer.bring(wanted.line_id, 1)).revision == 1
+    await writer.close()
+
+
+async def test_a_host_whose_daemon_is_away_is_not_well_until_the_daemon_is_back(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", "twinline.hosts.writer")
+    await lab.bring(lab.ledger.want("guest22222", PASSWORD))
+    writer = lab.another_writer(deadline=0.05)
+    await lab.daemon.stop()
+    lab.ledger.said.clear()
+    with pytest.raises(StatusTrouble):
+        await writer.bring("guest22222", lab.ledger.want("guest22222", PASSWORD, ends_at=FAR + DAY).revision)
+    # Nor does a look find more, although the file can be read.
+    assert (await writer.look()).listed is None
+    assert set(lab.ledger.said) == {"StatusTrouble"}
+    assert [record.__dict__["error"] for record in caplog.records] == ["StatusTrouble"]
+
+    lab.daemon = lab.fresh_daemon()
+    await lab.daemon.start()
+    lab.ledger.said.clear()
+    await writer.look()
+    await writer.bring("guest22222", 2)
+
+    assert lab.ledger.said == ["well", "through"]
+    assert [record.getMessage() for record in caplog.records][1:] == ["the host is well again"]
     await writer.close()
 
 

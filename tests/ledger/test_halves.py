@@ -224,6 +224,33 @@ async def test_a_host_is_down_from_its_first_failure_to_its_next_batch(desk: Des
     assert await down_since() is None
 
 
+async def test_a_host_that_answers_is_up_again_unless_a_half_waits_for_it(desk: Desk) -> None:
+    async def stands() -> tuple[object, object]:
+        (row,) = [host for host in await desk.rows(models.Host) if host.name == "mc-eu1"]
+        return row.down_since, row.attention
+
+    async def answers() -> None:
+        async with desk.ledger.write() as tx:
+            await halves.note_well(tx, "mc-eu1")
+
+    ann = await desk.trial()
+    await desk.prove("mc-eu1")
+    # A Reconcile found it away, and nothing is left to be tried there.
+    await desk.fail("mc-eu1", code="HostKeyMismatch", host_asks=True)
+    assert await stands() == (START, "HostKeyMismatch")
+    await answers()
+    assert await stands() == (None, None)
+    await desk.renew(ann.username)
+    await desk.fail("mc-eu1", ann.line_id)
+    await answers()
+    assert await stands() == (START, None)
+    # One that waits for a person is in no batch.
+    async with desk.ledger.write() as tx:
+        await halves.stop_half(tx, "mc-eu1", ann.line_id, revision=2, code="RecordConflict")
+    await answers()
+    assert await stands() == (None, None)
+
+
 async def test_an_error_code_is_no_sentence(desk: Desk) -> None:
     async with desk.ledger.write() as tx:
         with pytest.raises(ValueError, match="not an error code") as refusal:

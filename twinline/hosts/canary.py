@@ -126,6 +126,9 @@ class _OneHalf:
         # What a check finds its findings tell.
         del host, right
 
+    async def note_well(self, host: str) -> None:
+        del host
+
     async def proven(self, host: str, line_ids: Sequence[str]) -> Mapping[str, Proven]:
         del host
         return {CANARY: self._proven} if CANARY in line_ids else {}

@@ -77,7 +77,7 @@ class HostLedger(Protocol):
         ...
 
     async def close_batch(self, host: str, token: Token, proven: Sequence[Proven]) -> None:
-        """Record what was proven, where it is higher than what was known."""
+        """Record what was proven, where it is higher than what was known; the host counts as well again."""
         ...
 
     async def report_failure(self, host: str, tried: Mapping[str, int], code: str) -> None:
@@ -101,6 +101,10 @@ class HostLedger(Protocol):
 
     async def note_clock(self, host: str, *, right: bool) -> None:
         """Remember that the host's clock is too far from the ledger's, or that it is right again."""
+        ...
+
+    async def note_well(self, host: str) -> None:
+        """Remember that host and daemon answer; while halves wait for it, only a batch tells whether it is well."""
         ...
 
     async def proven(self, host: str, line_ids: Sequence[str]) -> Mapping[str, Proven]:

@@ -48,6 +48,11 @@ CLOCK_SECONDS = 60.0
 """How long a look at the host's clock is good for."""
 SECOND_LOOK_SECONDS = 0.5
 """After which a file that lost accounts is read again: OSCam's own save, and some editors, truncate it first."""
+_SILENT = {
+    "refused": "the daemon's status page refuses our user or password",
+    "unreachable": "the daemon's status page does not answer",
+}
+"""What the helper says of a daemon that tells it nothing."""
 
 
 @dataclass(frozen=True)
@@ -205,12 +210,13 @@ class HostWriter:
     async def _round(self) -> None:
         tried = self._waiters.wanted()
         self._woken.clear()
+        trouble: HostError | None = None
         try:
             if self._asked:
-                await self._answer_questions()
+                trouble = await self._answer_questions()
             await self._quiet(interruptible=not tried)
             if tried:
-                await self._batch()
+                trouble = await self._batch()
             elif not self._waiters and self._scrub:
                 await self._tidy()
             if self._leaving and not self._scrub:
@@ -223,7 +229,7 @@ class HostWriter:
             self._refuse_questions(told)
             await self._fail(tried, told)
         else:
-            self._tell(None)
+            self._tell(None if trouble is None else trouble.code)
 
     def _tell(self, trouble: str | None) -> None:
         """Log once that nothing gets through to the host, and once that it does again."""
@@ -257,7 +263,9 @@ class HostWriter:
         elif left > 0:
             await asyncio.sleep(left)
 
-    async def _batch(self) -> None:
+    async def _batch(self) -> HostError | None:
+        """Bring about what is behind; gives what is wrong with the host itself, if its helper answered all the same."""
+        trouble: HostError | None = None
         helper = await self._connected()
         if self._maybe_repaired:
             self._maybe_repaired, self._image = False, None
@@ -266,7 +274,8 @@ class HostWriter:
         batch = await self._open(BATCH_LIMIT)
         if batch.halves:
             batch, failed = await self._carry_out(helper, batch, BATCH_LIMIT)
-            metrics.BATCHES.labels(self.host, "done").inc()
+            trouble = next((error for error in failed.values() if not error.of_one_line), None)
+            metrics.BATCHES.labels(self.host, "done" if trouble is None else trouble.code).inc()
             tried = {half.line_id: half.revision for half in batch.halves}
             for line_id, error in failed.items():
                 await self._fail({line_id: tried[line_id]}, error)
@@ -280,7 +289,7 @@ class HostWriter:
         taken = {half.line_id for half in batch.halves}
         left = self._waiters.lines
         if not left:
-            return
+            return trouble
         proven = await self._ledger.proven(self.host, left)
         full = len(batch.halves) + len(self._held) >= BATCH_LIMIT
         for line_id in left:
@@ -298,6 +307,7 @@ class HostWriter:
             # A ledger that was set back: asking it again and again would never end.
             revision = waiting.get(line_id, 0)
             self._waiters.fail_all([line_id], ValueError(f"line {line_id} has no revision {revision}"))
+        return trouble
 
     async def _open(self, limit: int) -> Batch:
         """Open a batch, with the lines that have to be written again beyond its limit.
@@ -350,8 +360,9 @@ class HostWriter:
 
     # -- who waits
 
-    async def _answer_questions(self) -> None:
-        """Look for all who ask at this moment."""
+    async def _answer_questions(self) -> HostError | None:
+        """Look for all who ask at this moment; gives what is wrong with the daemon, if the file could be read."""
+        trouble: StatusTrouble | None = None
         helper = await self._connected()
         await self._see_clock(helper)
         self._image = None
@@ -362,9 +373,16 @@ class HostWriter:
                 loaded = await loaded_accounts(helper, self._daemon, asked.closely) if listed is not None else {}
             except StatusTrouble:
                 listed, loaded = None, {}
+            if listed is None:
+                trouble = StatusTrouble("the daemon's status pages do not answer, or refuse our user and password")
             self._asked.remove(asked)
             if not asked.answer.done():
                 asked.answer.set_result(Look(bytes(image.data), listed, loaded))
+        if trouble is not None:
+            await self._ledger.report_failure(self.host, {}, trouble.code)
+        elif self._apart is None:
+            await self._ledger.note_well(self.host)
+        return trouble
 
     async def _look_for_traces(self) -> None:
         """Tell all who wait for it whether anything of their line is left."""
@@ -553,10 +571,8 @@ class HostWriter:
         return PROOF_TRIES - 1
 
     def _not_proven(self, status_error: str) -> HostError:
-        if status_error == "refused":
-            return StatusTrouble("the daemon's status page refuses our user or password")
-        if status_error == "unreachable":
-            return StatusTrouble("the daemon's status page does not answer")
+        if status_error in _SILENT:
+            return StatusTrouble(_SILENT[status_error])
         text = "written, and the reload asked for, but the daemon does not show it"
         return NotProven(text, hint=self._daemon.unproven_hint)
 
@@ -594,7 +610,8 @@ class HostWriter:
         halves = [waiting.pop(line_id) for line_id in answer["proven"]]
         for half in halves:
             self._stubborn.pop(half.line_id, None)
-        if batch.halves:
+        # A daemon that is away took nothing, although its file was written: its host is no better than before.
+        if batch.halves and (halves or answer["status_error"] not in _SILENT):
             await self._record(batch, [Proven(half.line_id, half.revision, half.wanted) for half in halves])
 
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pydantic import AwareDatetime, SecretStr
-from sqlalchemy import Integer, bindparam
+from sqlalchemy import Integer, bindparam, exists
 from sqlmodel import and_, case, col, or_, select, true, update
 
 from twinline.errors import UnknownLine
@@ -402,6 +402,18 @@ async def note_host(tx: WriteTx, host: str, *, code: str, wrong: bool, now: date
         row.attention = error_code(code)
     elif row.attention == code:
         row.down_since = row.attention = None
+
+
+async def is_down(tx: ReadTx, host: str) -> bool:
+    """Whether this host counts as one that can't be brought up to date, be it that a person has to look at it."""
+    return (await tx.session.exec(select(models.Host.down_since).where(models.Host.name == host))).one() is not None
+
+
+async def note_well(tx: WriteTx, host: str) -> None:
+    """Note that the host answers, unless a half that could be tried is behind there: then only a batch can tell."""
+    half = models.Half
+    behind = exists().where(col(half.host) == host, col(half.wanted) > col(half.proven), col(half.attention).is_(None))
+    await tx.session.exec(_THROUGH.where(~behind), params={"host": host})
 
 
 async def stop_half(
