@@ -14,7 +14,9 @@ from twinline.bulk import (
     MOST_ITEMS,
     BlockItem,
     BulkExtend,
+    BulkFilter,
     BulkKind,
+    BulkPage,
     BulkPlan,
     BulkStart,
     BulkView,
@@ -109,8 +111,7 @@ async def begin(
             bulk_id = await bulk.bulk_id_of(tx, new.caller, new.run)
     if known is None or known.state == "running":
         # Between the ledger and Temporal whoever asks may die: then this is what he asks again.
-        summary = bulk_summary(new, len(asked) if known is None else known.counts.items)
-        await twinline.run_bulk(BulkStart(bulk_id=bulk_id), caller=new.caller, run=new.run, summary=summary)
+        await _work_on(twinline, bulk_id, new, len(asked) if known is None else known.counts.items)
     return await view(ledger, new.caller, new.run), known is not None
 
 
@@ -128,6 +129,12 @@ async def view(ledger: Ledger, caller: str, run: str) -> BulkView:
     """How a run stands; raises UnknownBulk, Unavailable."""
     async with ledger.read() as tx:
         return await bulk.bulk_view(tx, caller, run)
+
+
+async def runs(ledger: Ledger, wanted: BulkFilter, *, cursor: str | None, limit: int) -> BulkPage:
+    """List runs, the newest first; raises InvalidOrder (no such cursor), Unavailable."""
+    async with ledger.read() as tx:
+        return await bulk.list_bulks(tx, wanted, cursor=cursor, limit=limit)
 
 
 async def follow(ledger: Ledger, caller: str, run: str, *, grace: timedelta) -> AsyncIterator[BulkView]:
@@ -158,8 +165,7 @@ async def resume(ledger: Ledger, twinline: Twinline, caller: str, run: str, *, a
         waits = await bulk.resume_bulk(tx, bulk_id, actor=actor, now=datetime.now(UTC))
     found = await view(ledger, caller, run)
     if waits:
-        summary = bulk_summary(NewBulk(caller=caller, run=run, job=found.job), found.counts.items)
-        await twinline.run_bulk(BulkStart(bulk_id=bulk_id), caller=caller, run=run, summary=summary)
+        await _work_on(twinline, bulk_id, NewBulk(caller=caller, run=run, job=found.job), found.counts.items)
     return found
 
 
@@ -169,6 +175,11 @@ async def stop(ledger: Ledger, caller: str, run: str, *, actor: str) -> BulkView
         bulk_id = await bulk.bulk_id_of(tx, caller, run)
         await bulk.stop_bulk(tx, bulk_id, actor=actor, now=datetime.now(UTC))
     return await view(ledger, caller, run)
+
+
+async def _work_on(twinline: Twinline, bulk_id: str, new: NewBulk, items: int) -> None:
+    summary = bulk_summary(new, items)
+    await twinline.run_bulk(BulkStart(bulk_id=bulk_id), caller=new.caller, run=new.run, summary=summary)
 
 
 async def _looked_at(tx: ReadTx, new: NewBulk, asked: Sequence[Asked]) -> tuple[Sequence[Asked], Sequence[Judged]]:

@@ -13,7 +13,18 @@ from starter.access import refuse_others_blocks, require
 from starter.client import Twinline
 from starter.discretion import plan_for
 from starter.order_ids import OrderId
-from twinline.bulk import BlockItem, BulkKind, BulkPlan, BulkView, ItemPage, NewBulk, Standing
+from twinline.bulk import (
+    BlockItem,
+    BulkFilter,
+    BulkKind,
+    BulkPage,
+    BulkPlan,
+    BulkView,
+    ItemPage,
+    NewBulk,
+    RunState,
+    Standing,
+)
 from twinline.errors import ScopeMissing, UnknownBulk
 from twinline.ledger import Ledger
 from twinline.ledger import bulk as in_ledger
@@ -66,6 +77,15 @@ class BulkDesk:
         new = self._allowed(new, asked, who)
         view, known = await bulk.begin(self._ledger, self._twinline, new, asked, skip_invalid=skip_invalid)
         return Begun(await self._awaited(view, patience), known)
+
+    async def runs(
+        self, who: TokenView, *, kind: BulkKind | None, state: RunState | None, cursor: str | None, limit: int
+    ) -> BulkPage:
+        """List the runs of this caller; raises ScopeMissing, InvalidOrder (no such cursor)."""
+        require(who, Scope.BULK)
+        # Of a reseller's own name another token may have begun some, and they may tell of others' lines.
+        wanted = BulkFilter(caller=who.caller, kind=kind, state=state, own=who.reseller)
+        return await bulk.runs(self._ledger, wanted, cursor=cursor, limit=limit)
 
     async def run(self, run: str, who: TokenView) -> BulkView:
         """How a run of this caller stands; raises UnknownBulk, ScopeMissing."""

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 
 from starter.bulk_asked import BlockOptions, ExtendRun, ImportOptions
 from starter.invalid import BadRows
-from twinline.bulk import BulkKind, BulkPlan, BulkView, ItemPage, ItemView, RowProblem, Standing
+from twinline.bulk import BulkKind, BulkPage, BulkPlan, BulkView, ItemPage, ItemView, RowProblem, RunState, Standing
 from twinline.errors import (
     ORDER_ERRORS,
     InvalidOrder,
@@ -40,7 +40,9 @@ LONGEST_WAIT: Final = timedelta(seconds=60)
 """The API waits no longer for the end of a run."""
 _ANSWER_WITHIN: Final = 120.0
 """Seconds, on top of what the API was asked to wait: it looks at every row first."""
-_PAGE: Final = 1000
+_ITEMS_A_PAGE: Final = 1000
+_RUNS_A_PAGE: Final = 20
+"""Of each run all items are counted."""
 _RUN: Final = re.compile(r"[A-Za-z0-9._:-]{1,48}", re.ASCII)
 _PATHS: Final = {BulkKind.BLOCK: "blocks", BulkKind.EXTEND: "extensions", BulkKind.IMPORT: "imports"}
 _ERRORS: Final = {
@@ -49,6 +51,7 @@ _ERRORS: Final = {
 }
 
 Answer = TypeVar("Answer", bound=Message)
+Page = TypeVar("Page", BulkPage, ItemPage)
 
 
 @dataclass(frozen=True)
@@ -119,21 +122,23 @@ class BulkRuns:
         """
         return await self._ask(BulkView, "POST", _PATHS[run.kind], _body(run), patience=patience)
 
+    async def list(self, *, kind: BulkKind | None = None, state: RunState | None = None) -> AsyncIterator[BulkView]:
+        """The caller's runs, the newest first."""
+        wanted = {name: value for name, value in (("kind", kind), ("state", state)) if value is not None}
+        async for page in self._pages(BulkPage, "runs", wanted, limit=_RUNS_A_PAGE):
+            for run in page.runs:
+                yield run
+
     async def show(self, run: str) -> BulkView:
         """How a run stands; raises UnknownBulk."""
         return await self._ask(BulkView, "GET", _run(run))
 
     async def items(self, run: str, *, state: Standing | None = None) -> AsyncIterator[ItemView]:
         """What became of each item, by number; raises UnknownBulk."""
-        wanted = {"limit": str(_PAGE)} | ({} if state is None else {"state": state})
-        cursor: str | None = None
-        while True:
-            query = urlencode(wanted if cursor is None else {**wanted, "cursor": cursor})
-            page = await self._ask(ItemPage, "GET", f"{_run(run)}/items?{query}")
+        wanted = {} if state is None else {"state": state}
+        async for page in self._pages(ItemPage, f"{_run(run)}/items", wanted, limit=_ITEMS_A_PAGE):
             for item in page.items:
                 yield item
-            if (cursor := page.cursor) is None:
-                return
 
     async def cancel(self, run: str) -> BulkView:
         """Order nothing more of a run; what was ordered goes on. Raises UnknownBulk."""
@@ -142,6 +147,16 @@ class BulkRuns:
     async def resume(self, run: str, *, patience: timedelta = timedelta(0)) -> BulkView:
         """Go on with a run that was stopped, and try again what may pass by now; raises UnknownBulk."""
         return await self._ask(BulkView, "POST", f"{_run(run)}/resume", patience=patience)
+
+    async def _pages(
+        self, model: type[Page], path: str, wanted: Mapping[str, str], *, limit: int
+    ) -> AsyncIterator[Page]:
+        cursor: str | None = None
+        while True:
+            query = {**wanted, "limit": str(limit)} | ({} if cursor is None else {"cursor": cursor})
+            yield (page := await self._ask(model, "GET", f"{path}?{urlencode(query)}"))
+            if (cursor := page.cursor) is None:
+                return
 
     async def _ask(
         self,

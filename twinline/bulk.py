@@ -57,6 +57,8 @@ class ItemState(StrEnum):
 
 Standing = Literal["waiting", "going", "stuck", "done", "refused", "cancelled"]
 """How far an item is, with its order: `going` until every half is proven, `stuck` while a person has to look at one."""
+RunState = Literal["running", "over", "cancelled"]
+"""How far a run is: `running` until every item was ordered, which orders may outlast."""
 
 
 class _Job(Message):
@@ -239,19 +241,29 @@ class BulkCounts(Message):
 
 
 class BulkView(Message):
-    """A run; `running` until every item was ordered, which orders may outlast."""
+    """A run, and how many of its items stand how."""
 
     run: str
     caller: str
     kind: BulkKind
     job: Job
-    state: Literal["running", "over", "cancelled"]
+    state: RunState
     counts: BulkCounts
     created_at: datetime
     settled_at: datetime | None
     cancelled_at: datetime | None
     cancelled_by: str | None
     workflow_id: str
+
+
+class BulkFilter(Message):
+    """Which runs to list; what is left out does not matter."""
+
+    caller: str | None = None
+    kind: BulkKind | None = None
+    state: RunState | None = None
+    own: bool = False
+    """Only those for which all lines but the caller's own were as if there were none."""
 
 
 class BulkPage(Message):

@@ -11,6 +11,7 @@ from twinline.bulk import (
     BulkChange,
     BulkCounts,
     BulkKind,
+    BulkPage,
     BulkPlan,
     BulkView,
     ItemPage,
@@ -213,27 +214,27 @@ LINE: Final = _json(LineAnswer(**dict(_VIEW)))
 LINE_PAGE: Final = _json(LinePage(lines=(_VIEW,), cursor="MTprN21xM3h3OWFi"))
 
 
-def _run(counts: BulkCounts, *, settled: bool) -> Any:
-    return _json(
-        BulkView(
-            run="leak-7",
-            caller="shop",
-            kind=BulkKind.BLOCK,
-            job=BulkBlock(),
-            state="over" if settled else "running",
-            counts=counts,
-            created_at=_AT,
-            settled_at=_AT if settled else None,
-            cancelled_at=None,
-            cancelled_by=None,
-            workflow_id="bulk/shop/leak-7",
-        )
+def _run(counts: BulkCounts, *, settled: bool) -> BulkView:
+    return BulkView(
+        run="leak-7",
+        caller="shop",
+        kind=BulkKind.BLOCK,
+        job=BulkBlock(),
+        state="over" if settled else "running",
+        counts=counts,
+        created_at=_AT,
+        settled_at=_AT if settled else None,
+        cancelled_at=None,
+        cancelled_by=None,
+        workflow_id="bulk/shop/leak-7",
     )
 
 
 _GLIMPSE: Final = LineGlimpse(state="present", plan="paid", ends_at=_END, blocks=())
-BULK_DONE: Final = _run(BulkCounts(items=2, done=1, refused=1), settled=True)
-BULK_GOING_ON: Final = _run(BulkCounts(items=2, waiting=1, going=1), settled=False)
+_RUN_DONE: Final = _run(BulkCounts(items=2, done=1, refused=1), settled=True)
+BULK_DONE: Final = _json(_RUN_DONE)
+BULK_GOING_ON: Final = _json(_run(BulkCounts(items=2, waiting=1, going=1), settled=False))
+BULK_RUNS: Final = _json(BulkPage(runs=(_RUN_DONE,), cursor=None))
 BULK_PLAN: Final = _json(
     BulkPlan(
         run="leak-7",

@@ -8,14 +8,14 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from starter import bulk
-from starter.api.answers import BULK_DONE, BULK_GOING_ON, BULK_ITEMS, BULK_PLAN
+from starter.api.answers import BULK_DONE, BULK_GOING_ON, BULK_ITEMS, BULK_PLAN, BULK_RUNS
 from starter.api.bulk_asked import FILES, KINDS, NOT_IN_QUERIES, read_run
 from starter.api.common import OF_BODIES, OF_TOKENS, PREFER, TheDesk, Who
 from starter.api.cursors import PageQuery, closed
 from starter.api.orders import patience_of
 from starter.api.problems import NO_STORE, declared, row_told, told
 from starter.bulk_asked import OfRows
-from twinline.bulk import MOST_ITEMS, BulkPlan, BulkView, ItemPage, ItemView, Standing
+from twinline.bulk import MOST_ITEMS, BulkKind, BulkPage, BulkPlan, BulkView, ItemPage, ItemView, RunState, Standing
 from twinline.logs import note
 
 router = APIRouter(tags=["bulk"])
@@ -60,6 +60,13 @@ class ItemsQuery(PageQuery):
     """Which items; what is left out does not matter."""
 
     state: Standing | None = Field(default=None, examples=["refused"])
+
+
+class RunsQuery(PageQuery):
+    """Which runs; what is left out does not matter."""
+
+    kind: BulkKind | None = Field(default=None, examples=["block"])
+    state: RunState | None = Field(default=None, examples=["running"])
 
 
 def _answers(headers: Mapping[str, object]) -> dict[int | str, dict[str, Any]]:
@@ -149,6 +156,19 @@ def _request_body(kind: str, *, prefer: bool) -> dict[str, Any]:
 
 for _kind in KINDS:
     _add_runs(_kind)
+
+
+@router.get(
+    "/v1/bulk/runs",
+    responses={
+        200: {"content": {"application/json": {"example": BULK_RUNS}}},
+        **declared(*OF_TOKENS, "InvalidOrder"),
+    },
+)
+async def list_runs(query: Annotated[RunsQuery, Query()], desk: TheDesk, who: Who) -> BulkPage:
+    """Runs of this caller, the newest first; `cursor` leads to the next page and is null on the last."""
+    page = await desk.bulk.runs(who, kind=query.kind, state=query.state, cursor=query.position, limit=query.limit)
+    return page.model_copy(update={"cursor": closed(page.cursor)})
 
 
 @router.get(

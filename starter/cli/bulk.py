@@ -7,7 +7,7 @@ import typer
 from starter.cli import completing, options
 from starter.cli.orders import moment_option
 from starter.cli.running import perform
-from twinline.bulk import BulkBlock, BulkExtend, BulkImport, BulkKind, Standing
+from twinline.bulk import BulkBlock, BulkExtend, BulkFilter, BulkImport, BulkKind, RunState, Standing
 from twinline.messages import BlockOwner
 
 if TYPE_CHECKING:
@@ -174,17 +174,20 @@ def show(
 def list_all(
     *,
     caller: Annotated[str | None, typer.Option("--caller", metavar="NAME", help="Only runs of this caller.")] = None,
+    kind: Annotated[BulkKind | None, typer.Option("--kind", help="Only runs of this kind.")] = None,
+    state: Annotated[RunState | None, typer.Option("--state", help="Only runs that stand like this.")] = None,
     limit: options.Limit = 100,
     cursor: options.Cursor = None,
     as_json: options.AsJson = False,
 ) -> None:
     """List runs, the newest first.
 
-    Example: twinline bulk list --caller abuse-desk
+    Example: twinline bulk list --state running
     """
     from starter.cli.bulk_run import list_all
 
-    perform(list_all(caller=caller, limit=limit, cursor=cursor, as_json=as_json), as_json=as_json)
+    wanted = BulkFilter(caller=caller, kind=kind, state=state)
+    perform(list_all(wanted, limit=limit, cursor=cursor, as_json=as_json), as_json=as_json)
 
 
 @bulk_app.command("resume")

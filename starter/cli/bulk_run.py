@@ -24,6 +24,7 @@ from twinline.bulk import (
     MOST_ITEMS,
     BulkChange,
     BulkCounts,
+    BulkFilter,
     BulkKind,
     BulkPlan,
     BulkView,
@@ -169,15 +170,15 @@ async def show(caller: str, run: str, look: Look, *, follow: bool, timeout: floa
     return exit_of(found)
 
 
-async def list_all(*, caller: str | None, limit: int, cursor: str | None, as_json: bool) -> int:
+async def list_all(wanted: BulkFilter, *, limit: int, cursor: str | None, as_json: bool) -> int:
     """List runs; raises TwinlineError."""
-    async with Context.load().ledger() as ledger, ledger.read() as tx:
-        page = await in_ledger.list_bulks(tx, caller=caller, cursor=cursor, limit=limit)
+    async with Context.load().ledger() as ledger:
+        page = await bulk.runs(ledger, wanted, cursor=cursor, limit=limit)
     if as_json:
         show_json(page)
         return Exit.DONE
     if not page.runs:
-        say("There is no run.")
+        say("No run is like that.")
         return Exit.DONE
     table = plain_table("run", "kind", "caller", "since", "state", "items")
     for run in page.runs:

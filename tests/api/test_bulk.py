@@ -18,7 +18,7 @@ from starter.invalid import BadRows
 from tests.api.conftest import Api, Reply, Shop
 from tests.api.test_hostile import VALUES, rows
 from tests.support.hostile import CELLS, hostile_files
-from twinline.bulk import MOST_ITEMS
+from twinline.bulk import MOST_ITEMS, BulkKind
 from twinline.errors import (
     InvalidOrder,
     InvalidRows,
@@ -103,6 +103,45 @@ async def test_a_run_is_looked_at_begun_once_and_told_of_item_by_item(shop: Shop
     assert (await api.get(f"{path}/items?state=refused")).json == {"items": [], "cursor": None}
     assert (await api("POST", f"{path}/cancel")).json == done.json, "what is over can't be stopped"
     assert (await api("POST", f"{path}/resume")).json == done.json
+
+
+async def test_runs_are_listed_the_newest_first_page_by_page(shop: Shop) -> None:
+    api, other = await shop.token("lister"), await shop.token("other-lister")
+    (name,) = await opened(api, 1)
+    runs = [(await begin(api, "blocks", blocking([name], run=f"listed-{number}"))).json for number in range(3)]
+    runs.append((await begin(api, "extensions", {"run": "listed-3", "region": "eu", "days": 1}, wait=0)).json)
+    stopped = (await api("POST", "/v1/bulk/runs/listed-3/cancel")).json["state"]
+
+    seen: list[dict[str, Any]] = []
+    query = "?limit=3"
+    while query:
+        page = (await api.get(f"/v1/bulk/runs{query}")).json
+        seen += page["runs"]
+        query = f"?limit=3&cursor={page['cursor']}" if page["cursor"] else ""
+
+    assert [run["run"] for run in seen] == [run["run"] for run in reversed(runs)]
+    assert seen[1:] == runs[2::-1]
+    for query, found in (
+        ("kind=block", ["listed-2", "listed-1", "listed-0"]),
+        ("kind=extend", ["listed-3"]),
+        ("kind=import", []),
+        (f"kind=extend&state={stopped}", ["listed-3"]),
+        ("kind=block&state=over&limit=1", ["listed-2"]),
+        ("kind=block&state=running", []),
+    ):
+        assert [run["run"] for run in (await api.get(f"/v1/bulk/runs?{query}")).json["runs"]] == found, query
+    assert (await other.get("/v1/bulk/runs")).json == {"runs": [], "cursor": None}
+    for query in (
+        "state=odd",
+        "kind=trial",
+        "limit=0",
+        "cursor=x",
+        "cursor=MTo5OTk5",
+        "unknown=1",
+        "caller=other-lister",
+    ):
+        reply = await api.get(f"/v1/bulk/runs?{query}")
+        assert (reply.status, reply.problem) == (422, "InvalidOrder"), query
 
 
 async def test_rows_that_are_wrong_are_told_by_number_and_may_be_skipped(shop: Shop, api: Api) -> None:
@@ -237,6 +276,8 @@ async def test_a_reseller_touches_and_sees_its_own_lines_only(shop: Shop, api: A
             nobodys = await reader(method, f"/v1/bulk/runs/nothing{rest}")
             assert (reply.status, reply.body) == (404, nobodys.body)
     assert (await house.get("/v1/bulk/runs/mine")).status == 200
+    for reader, runs in ((ann, ["mine", "days"]), (bob, []), (house, ["of-the-house", "mine", "days"])):
+        assert [run["run"] for run in (await reader.get("/v1/bulk/runs")).json["runs"]] == runs
 
 
 @pytest.mark.parametrize("scope", Scope)
@@ -250,6 +291,7 @@ async def test_runs_are_for_the_scope_bulk(shop: Shop, scope: Scope) -> None:
     for method, rest in (("GET", ""), ("GET", "/items"), ("POST", "/cancel"), ("POST", "/resume")):
         reply = await api(method, f"/v1/bulk/runs/nothing{rest}")
         assert (reply.status, reply.problem) == ((404, "UnknownBulk") if allowed else (403, "ScopeMissing"))
+    assert (await api.get("/v1/bulk/runs")).status == (200 if allowed else 403)
 
 
 CSV = "username,password,email,ends_at\n"
@@ -391,7 +433,7 @@ async def test_what_http_demands_is_demanded_of_every_run(shop: Shop, api: Api, 
     assert {"InvalidRows", "UnknownBulk", "UnreadableFile"} <= set(known_types())
 
 
-async def test_the_python_client_does_the_same(shop: Shop, api: Api) -> None:
+async def test_the_python_client_does_the_same(shop: Shop, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     assert api.token is not None
     runs = BulkRuns(f"http://127.0.0.1:{api.port}", api.token)
     names = await opened(api, 2)
@@ -409,6 +451,10 @@ async def test_the_python_client_does_the_same(shop: Shop, api: Api) -> None:
     row = ImportRow(username=f"pyt{number}", password="s3cret-3", email=f"py{number}@example.com", ends_at=ENDS_AT)
     imported = await runs.begin(ImportRun(run=run_id(), pair="eu1", rows=(row,)), patience=PATIENCE)
     assert imported.counts.done == 1
+    monkeypatch.setattr("starter.bulk_runs._RUNS_A_PAGE", 1)
+    assert [each async for each in runs.list()][:2] == [imported, done]
+    assert await anext(runs.list(kind=BulkKind.BLOCK, state="over")) == done
+    assert [each async for each in runs.list(kind=BulkKind.EXTEND, state="cancelled")] == []
     assert "s3cret" not in repr(row)
     assert api.token not in repr(runs)
 

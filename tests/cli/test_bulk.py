@@ -72,6 +72,10 @@ async def test_rows_that_are_wrong_are_told_with_their_numbers_and_may_be_skippe
     shown = (await cli("bulk", "show", "mixed-1", "--state", "refused", "--json")).json
     assert [item["problem"]["type"] for item in shown["items"]["items"]] == ["UnknownLine", "InvalidOrder"]
     assert (await cli("bulk", "list", "--json")).json["runs"][0]["run"] == "mixed-1"
+    over = await cli("bulk", "list", "--caller", "cli", "--kind", "block", "--state", "over")
+    assert (over.code, "mixed-1" in over.out, "1 done, 2 refused of 3" in over.out) == (0, True, True), over.out
+    none = await cli("bulk", "list", "--kind", "import", "--caller", "nobody")
+    assert (none.code, none.out, none.err) == (0, "", "No run is like that.\n")
 
 
 async def test_a_run_goes_on_without_who_began_it_and_can_be_stopped_and_resumed(cli: Cli, file: Path) -> None:

@@ -18,6 +18,7 @@ from twinline.bulk import (
     BlockItem,
     BulkCounts,
     BulkExtend,
+    BulkFilter,
     BulkImport,
     BulkKind,
     BulkPage,
@@ -30,6 +31,7 @@ from twinline.bulk import (
     ItemView,
     Job,
     NewBulk,
+    RunState,
     Standing,
     bulk_workflow_id,
     item_order,
@@ -219,12 +221,19 @@ async def bulk_view(tx: ReadTx, caller: str, run: str) -> BulkView:
     return await _view(tx, await _get(tx, caller, run))
 
 
-async def list_bulks(tx: ReadTx, *, caller: str | None, cursor: str | None = None, limit: int = 100) -> BulkPage:
+async def list_bulks(tx: ReadTx, wanted: BulkFilter, *, cursor: str | None = None, limit: int = 100) -> BulkPage:
     """List runs, the newest first, from behind `cursor` on; raises InvalidOrder."""
     bulk = models.Bulk
     query = select(bulk).order_by(col(bulk.created_at).desc(), col(bulk.id).desc()).limit(limit + 1)
-    if caller is not None:
-        query = query.where(bulk.caller == caller)
+    if wanted.caller is not None:
+        query = query.where(bulk.caller == wanted.caller)
+    if wanted.kind is not None:
+        query = query.where(bulk.kind == wanted.kind)
+    if wanted.state is not None:
+        query = query.where(*_are(wanted.state))
+    if wanted.own:
+        # Names and ids of a job hold no quote.
+        query = query.where(col(bulk.job).contains('"own":true'))
     if cursor is not None:
         before, last_id = _position(cursor)
         at = col(bulk.created_at)
@@ -235,6 +244,17 @@ async def list_bulks(tx: ReadTx, *, caller: str | None, cursor: str | None = Non
         runs=tuple([await _view(tx, each) for each in page]),
         cursor=f"{page[-1].created_at.isoformat()}~{page[-1].id}" if len(found) > limit else None,
     )
+
+
+def _are(state: RunState) -> Sequence[ColumnElement[bool]]:
+    cancelled, settled = col(models.Bulk.cancelled_at), col(models.Bulk.settled_at)
+    match state:
+        case "cancelled":
+            return (cancelled.is_not(None),)
+        case "running":
+            return (cancelled.is_(None), settled.is_(None))
+        case "over":
+            return (cancelled.is_(None), settled.is_not(None))
 
 
 async def run_ids_like(tx: ReadTx, beginning: str, *, caller: str, limit: int) -> tuple[str, ...]:
