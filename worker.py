@@ -93,7 +93,7 @@ def build_workers(
     workflow_tasks: int = WORKFLOW_TASKS,
 ) -> list[Worker]:
     """One worker for orders, and one per host whose queue nobody else's trouble can fill."""
-    ledger_activities = LedgerActivities(ledger, settings)
+    ledger_activities, twinline = LedgerActivities(ledger, settings), Twinline(client)
     mail = MailActivities(ledger=ledger, inventory=inventory, keys=keys, target=target)
     orders = Worker(
         client,
@@ -101,11 +101,11 @@ def build_workers(
         workflows=WORKFLOWS,
         activities=[
             *ledger_activities.all(),
-            *SweepActivities(ledger).all(),
+            *SweepActivities(ledger, twinline).all(),
             *mail.local(),
             *mail.remote(),
             *ErasureActivities(ledger, client, keys).all(),
-            *BulkActivities(ledger, Twinline(client), settings).all(),
+            *BulkActivities(ledger, twinline, settings).all(),
         ],
         workflow_runner=HouseRunner(),
         interceptors=[Telling()],

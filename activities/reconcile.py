@@ -14,8 +14,10 @@ from activities.errors import translated
 from activities.heartbeat import heartbeats
 from activities.host import unless_shut_down
 from activities.host_ledger import LedgerOfHosts
+from starter.bulk import take_up
+from starter.client import Twinline
 from twinline import metrics
-from twinline.errors import TwinlineError
+from twinline.errors import TwinlineError, Unavailable
 from twinline.hosts.drift import Drift, Expected, compare
 from twinline.hosts.errors import HostError
 from twinline.hosts.ports import Half, Wanted
@@ -35,10 +37,11 @@ SHOWN: Final = 1_000
 
 
 class SweepActivities:
-    """Ends grants whose Term did not."""
+    """Ends grants whose Term did not, and takes up bulk runs that nobody works on."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, twinline: Twinline) -> None:
         self._ledger = ledger
+        self._twinline = twinline
 
     def all(self) -> Sequence[Callable[..., Any]]:
         """Every activity of this class, for the worker to register."""
@@ -48,7 +51,8 @@ class SweepActivities:
     async def end_overdue(self, sweep: Sweep) -> int:
         """End grants of this host's lines that are past their end, by the rule of a Term; how many there were.
 
-        What is kept for a day is forgotten on the way.
+        On the way, what is kept for a day is forgotten, and bulk runs go on whose workflow was never begun, or was
+        ended by somebody.
         """
         count = 0
         with translated():
@@ -63,7 +67,19 @@ class SweepActivities:
                         await terms.end_grant(tx, term, now=sweep.at, who="reconcile")
                 count += len(found)
                 if len(found) < SWEPT_AT_ONCE:
-                    return count
+                    break
+        await self._take_up_runs()
+        return count
+
+    async def _take_up_runs(self) -> None:
+        try:
+            taken = await take_up(self._ledger, self._twinline)
+        except Unavailable as error:
+            # The host shall be brought in step all the same; the next Reconcile tries again.
+            log.warning("bulk runs that nobody works on still wait", extra={"error": error.type, "hint": error.hint})
+            return
+        for workflow_id in taken:
+            log.warning("a bulk run goes on that nobody worked on", extra={"run": workflow_id})
 
 
 class ReconcileActivities:

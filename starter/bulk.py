@@ -23,6 +23,7 @@ from twinline.bulk import (
     ImportItem,
     NewBulk,
     RowProblem,
+    bulk_workflow_id,
 )
 from twinline.errors import InvalidOrder, InvalidRows
 from twinline.ledger import Ledger, bulk
@@ -110,7 +111,7 @@ async def begin(
         async with ledger.read() as tx:
             bulk_id = await bulk.bulk_id_of(tx, new.caller, new.run)
     if known is None or known.state == "running":
-        # Between the ledger and Temporal whoever asks may die: then this is what he asks again.
+        # Between the ledger and Temporal whoever asks may die: then he asks again, or `take_up` does.
         await _work_on(twinline, bulk_id, new, len(asked) if known is None else known.counts.items)
     return await view(ledger, new.caller, new.run), known is not None
 
@@ -175,6 +176,23 @@ async def stop(ledger: Ledger, caller: str, run: str, *, actor: str) -> BulkView
         bulk_id = await bulk.bulk_id_of(tx, caller, run)
         await bulk.stop_bulk(tx, bulk_id, actor=actor, now=datetime.now(UTC))
     return await view(ledger, caller, run)
+
+
+async def take_up(ledger: Ledger, twinline: Twinline) -> tuple[str, ...]:
+    """See that every run that is to go on is worked on; the workflow ids of those that were not.
+
+    Who begins or resumes one may die before Temporal hears of it, and its workflow may be ended there. Raises
+    Unavailable.
+    """
+    async with ledger.read() as tx:
+        running = await bulk.running_bulks(tx)
+    taken: list[str] = []
+    for each in running:
+        workflow_id = bulk_workflow_id(each.new.caller, each.new.run)
+        if await twinline.standing(workflow_id) != "running":
+            await _work_on(twinline, each.bulk_id, each.new, each.items)
+            taken.append(workflow_id)
+    return tuple(taken)
 
 
 async def _work_on(twinline: Twinline, bulk_id: str, new: NewBulk, items: int) -> None:

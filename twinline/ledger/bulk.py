@@ -69,6 +69,15 @@ class Placed:
     refused: Refusal | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A run of which something waits to be ordered."""
+
+    bulk_id: str
+    new: NewBulk
+    items: int
+
+
 def fingerprint(tx: ReadTx, new: NewBulk, asked: Sequence[Asked]) -> bytes:
     """Tells whether a run is the same again: by what is asked for and by every row, but not by its place."""
     # Which lines run may have changed since.
@@ -255,6 +264,21 @@ def _are(state: RunState) -> Sequence[ColumnElement[bool]]:
             return (cancelled.is_(None), settled.is_(None))
         case "over":
             return (cancelled.is_(None), settled.is_not(None))
+
+
+async def running_bulks(tx: ReadTx) -> tuple[Running, ...]:
+    """Runs of which something waits to be ordered, the oldest first."""
+    bulk, item = models.Bulk, models.BulkItem
+    items = select(func.count()).where(item.bulk_id == bulk.id).correlate(bulk).scalar_subquery()
+    query = select(bulk, items).where(*_are("running")).order_by(col(bulk.created_at), col(bulk.id))
+    return tuple(
+        Running(
+            bulk_id=each.id,
+            new=NewBulk(caller=each.caller, run=each.run, job=_JOB.validate_json(each.job)),
+            items=count,
+        )
+        for each, count in await tx.session.exec(query)
+    )
 
 
 async def run_ids_like(tx: ReadTx, beginning: str, *, caller: str, limit: int) -> tuple[str, ...]:
