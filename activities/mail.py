@@ -44,7 +44,7 @@ class MailActivities:
 
     @activity.defn(name=NameOf.STORE_MAIL)
     async def store_mail(self, task: MailTask) -> MailChoice:
-        """Write what is true of the line at this moment, once per (line, kind, grant or case)."""
+        """Write what is true of the line at this moment, once per (line, kind, grant or block)."""
         with translated():
             async with self._ledger.read() as tx:
                 known = await mails.stored_mail(tx, task.line_id, kind=task.kind, ref=task.ref)
@@ -77,7 +77,10 @@ class MailActivities:
             ready = {half.host for half in serving} & set(task.hosts)
         else:
             ready = {half.host for half in serving if half.proven == half.wanted}
-        kind = _true_kind(task, facts, ready)
+        if facts.blocks and not gone:
+            # A block may not have reached every server yet, and no entry of such a line is to be told as ready.
+            ready.clear()
+        kind = _true_kind(task, facts, ready, serves=bool(serving))
         if kind is None:
             return None
         halves = facts.halves
@@ -105,7 +108,8 @@ class MailActivities:
             ends_at=facts.ends_at,
             entries=tuple(self._entry(half, ready) for half in halves),
             blocks=tuple(
-                mailing.BlockNotice(owner=block.owner, reason=block.reason, case=block.case) for block in about
+                mailing.BlockNotice(owner=block.owner, reason=block.reason, case=block.case, until=block.until)
+                for block in about
             ),
             reference=task.reference,
             old_until=_old_until(facts, task.at) if kind is MailKind.MOVED else None,
@@ -160,21 +164,30 @@ class MailActivities:
             return await mails.record_handover(tx, mail_id, state=state, now=datetime.now(UTC), error=error)
 
 
-def _true_kind(task: MailTask, facts: LedgerMailFacts, ready: set[str]) -> MailKind | None:
-    """What can truthfully be said by now, since other orders may have come in between."""
+def _true_kind(task: MailTask, facts: LedgerMailFacts, ready: set[str], *, serves: bool) -> MailKind | None:
+    """What can truthfully be said by now, since other orders may have come in between.
+
+    `serves` says whether any server was last seen to serve the line.
+    """
     kind = task.kind
     if kind is MailKind.BLOCKED:
-        return kind if facts.blocks else None
+        return kind if facts.about is not None else None
     if kind in (MailKind.CLOSED, MailKind.CANCELLED):
         return kind
     if facts.state == "absent":
         return None
     if kind is MailKind.REMINDER:
-        # Who is blocked has other worries than the end, and reads it with the lifting.
-        return kind if facts.state == "present" and facts.last_grant == task.grant_id else None
+        # Who is blocked has other worries than the end, and reads it with the lifting; who was never served has no
+        # line that could stop working.
+        told = facts.state == "present" and serves and facts.last_grant == task.grant_id
+        return kind if told else None
+    if kind is MailKind.DELAYED:
+        # A block was told of; and what works by now is about to be.
+        return None if facts.blocks or serves else kind
     if kind is MailKind.CREDENTIALS and facts.blocks:
-        # Credentials would be refused; the customer hears that the time was added and why the line is off.
-        return MailKind.EXTENDED
+        # Who has the credentials hears that the time was added and why the line is off. A new customer has none, and
+        # would be left without them once the block is lifted.
+        return kind if facts.about_first else MailKind.EXTENDED
     if kind is MailKind.MOVED or (kind is MailKind.PASSWORD and facts.blocks):
         return kind
     if kind in mailing.SHOWS_CREDENTIALS and (facts.blocks or not ready):
@@ -190,8 +203,9 @@ def _taken_back(facts: LedgerMailFacts) -> mailing.TakenBack:
 
 def _old_until(facts: LedgerMailFacts, now: datetime) -> datetime | None:
     """Until when the entries of before a move work, if they do."""
-    kept = facts.old_until is not None and facts.old_until > now
-    return facts.old_until if kept and facts.old_serves else None
+    if facts.old_until is None or facts.old_until <= now or not facts.old_serves:
+        return None
+    return min(facts.old_until, facts.ends_at)
 
 
 def _bare(address: str) -> str:

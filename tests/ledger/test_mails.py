@@ -41,7 +41,8 @@ async def test_the_facts_are_those_of_the_moment(desk: Desk) -> None:
     await desk.unblock(ann.username, "case-8")
     bought = await desk.renew(ann.username)
     async with desk.ledger.read() as tx:
-        facts = await mails.mail_facts(tx, ann.line_id, ref="case-8")
+        facts = await mails.mail_facts(tx, ann.line_id, ref="case-7")
+        lifted = await mails.mail_facts(tx, ann.line_id, ref="case-8")
     assert facts.recipient.get_secret_value() == "Ann@example.com"
     assert facts.password.get_secret_value() == await desk.password(ann.username)
     assert (facts.username, facts.plan, facts.ends_at) == (ann.username, "paid", bought.ends_at)
@@ -49,7 +50,8 @@ async def test_the_facts_are_those_of_the_moment(desk: Desk) -> None:
     assert [half.proven_state for half in facts.halves] == [None, HalfState.APPLIED]
     assert [(block.owner, block.case) for block in facts.blocks] == [(BlockOwner.PAYMENT, "case-7")]
     assert facts.about is not None
-    assert facts.about.case == "case-8"
+    assert facts.about.case == "case-7"
+    assert lifted.about is None
     for secret in (facts.recipient, facts.password):
         assert secret.get_secret_value() not in repr(facts)
 

@@ -186,9 +186,24 @@ def test_a_delayed_mail_says_we_are_on_it_and_gives_no_credentials(make_facts: M
 
 
 def test_a_delayed_trial_is_told_that_no_time_is_lost_and_a_paid_line_is_not(make_facts: MakeFacts) -> None:
-    promise = "the trial counts from the moment the first entry works"
+    promise = f"if the first entry works before {UNTIL}, the trial counts from that moment"
     assert promise in flat(text_of(written(make_facts(MailKind.DELAYED, plan="trial"))))
     assert promise not in flat(text_of(written(make_facts(MailKind.DELAYED, plan="paid"))))
+
+
+def test_a_new_customer_who_is_blocked_gets_the_entries_and_no_word_that_they_work(make_facts: MakeFacts) -> None:
+    waiting = tuple(replace(entry, ready=False) for entry in (MULTICS, OSCAM))
+    block = replace(PAYMENT, until=datetime(2026, 11, 24, 9, 30, tzinfo=UTC))
+    raw = written(make_facts(MailKind.CREDENTIALS, entries=waiting, blocks=(block,)))
+    assert "line is blocked" in str(read(raw)["Subject"])
+    assert [state for state, *_ in entries_in(text_of(raw))] == ["blocked", "blocked"]
+    for part in (flat(text_of(raw)), visible(html_of(raw))):
+        assert PASSWORD in part
+        assert PAYMENT.reason in part
+        assert "Stands until: Tuesday 24 November 2026, 09:30 UTC" in part
+        assert "ready" not in part
+        assert "works now" not in part
+        assert "follows" not in part
 
 
 def test_a_new_password_comes_with_both_entries_and_says_whether_the_old_one_still_works(
@@ -258,6 +273,9 @@ def test_a_cancellation_tells_what_was_taken_back_and_what_is_left(make_facts: M
         assert "Your line has ended" in part
         assert until in part
         assert "follows" not in part
+        assert "cannot be used any more" in part
+    ending = written(make_facts(MailKind.CANCELLED, entries=(MULTICS, replace(OSCAM, ready=False))))
+    assert "cannot be used" not in flat(text_of(ending)) + visible(html_of(ending))
     shorter = written(make_facts(MailKind.CANCELLED, taken_back="time", entries=(MULTICS, replace(OSCAM, ready=False))))
     assert f"The other time that you have stays. Until: {until}" in flat(text_of(shorter))
     assert "Entry 2 (OSCam): follows" in flat(text_of(shorter))
@@ -277,7 +295,10 @@ def test_a_close_says_so_and_where_it_is_not_done_yet(make_facts: MakeFacts) -> 
     for part in (flat(text_of(done)), visible(html_of(done))):
         assert "closed for good" in part
         assert "follows" not in part
-    assert "Entry 2 (OSCam): follows" in flat(text_of(partly))
+        assert "cannot be used any more" in part
+    for part in (flat(text_of(partly)), visible(html_of(partly))):
+        assert "Entry 2 (OSCam) follows" in part.replace(":", "")
+        assert "cannot be used" not in part
 
 
 def test_an_extension_tells_the_new_end_and_that_nothing_changes(make_facts: MakeFacts) -> None:
@@ -498,7 +519,7 @@ def test_the_facts_hide_password_and_recipient(make_facts: MakeFacts) -> None:
             {"entries": (replace(MULTICS, ready=False), replace(OSCAM, ready=False))},
             "needs a ready entry",
         ),
-        (MailKind.CREDENTIALS, {"blocks": (PAYMENT,)}, "blocked line"),
+        (MailKind.SECOND_HALF, {"entries": (OSCAM,), "blocks": (PAYMENT,)}, "blocked line"),
         (MailKind.SECOND_HALF, {"entries": (MULTICS, OSCAM)}, "exactly the one entry"),
         (MailKind.SECOND_HALF, {"entries": (replace(OSCAM, ready=False),)}, "exactly the one entry"),
         (MailKind.BLOCKED, {"blocks": ()}, "needs the block"),
@@ -531,6 +552,16 @@ def test_a_broken_template_stops_the_start(templates: Path, file: str, content: 
     (templates / file).write_text(content)
     with pytest.raises(BrokenTemplates, match=complaint):
         Composer(templates)
+
+
+def test_a_release_that_is_installed_meanwhile_changes_no_mail_of_this_one(
+    templates: Path, make_facts: MakeFacts
+) -> None:
+    composer = Composer(templates)
+    before = composer.compose(make_facts(MailKind.BLOCKED), message_id=MESSAGE_ID, date=NOW)
+    for file in templates.iterdir():
+        file.write_text("{{ a_field_of_the_next_release }}")
+    assert composer.compose(make_facts(MailKind.BLOCKED), message_id=MESSAGE_ID, date=NOW) == before
 
 
 def test_a_missing_template_stops_the_start(templates: Path) -> None:

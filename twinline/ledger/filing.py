@@ -109,7 +109,8 @@ def _cancelled(order: AnyOrder) -> OrderCancelled:
 def _mail_ref(filing: Filing, grant: models.Grant | None, block: models.Block | None) -> str:
     if grant is not None:
         return grant.id
-    return block.case if block is not None else filing.order_id
+    # Not the case: two owners may give the same one, and the customer hears of each.
+    return block.id if block is not None else filing.order_id
 
 
 def _own_id(order: AnyOrder) -> str:
@@ -131,7 +132,7 @@ async def file_order(
 ) -> Recorded:
     """Write everything down, parents first: without relationships the session does not know their order.
 
-    `mail_ref` is what the messages are about, unless that is the grant, the block's case or the order.
+    `mail_ref` is what the messages are about, unless that is the grant, the block or the order.
     """
     settle(rows, now=filing.now, anew=anew)
     last = rows.last_grant

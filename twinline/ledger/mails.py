@@ -49,9 +49,11 @@ class LedgerMailFacts:
     blocks: tuple[BlockInfo, ...]
     """The active ones."""
     about: BlockInfo | None
-    """The block of the case that the message is about, lifted or not."""
+    """The active block that the message is about."""
     about_time: bool
     """Whether the message is about a grant."""
+    about_first: bool
+    """Whether the message is about the grant with which the line was opened."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +71,10 @@ class LoadedMail:
 
 
 async def mail_facts(tx: ReadTx, line_id: str, *, ref: str) -> LedgerMailFacts:
-    """Read what a message about this line may tell; `ref` is its grant or case. Raises UnknownLine, KeyRingError."""
+    """Read what a message about this line may tell; `ref` is its grant or block. Raises UnknownLine, KeyRingError."""
     rows = await line_by_id(tx, line_id)
-    about = [block for block in rows.blocks if block.case == ref]
+    # Orders that were taken by earlier releases name their block by its case.
+    about = [block for block in rows.active_blocks if ref in (block.id, block.case)]
     return LedgerMailFacts(
         recipient=email_of(tx.keys, rows.line),
         username=rows.line.username,
@@ -86,11 +89,12 @@ async def mail_facts(tx: ReadTx, line_id: str, *, ref: str) -> LedgerMailFacts:
         blocks=rows.block_infos(),
         about=block_info(about[-1]) if about else None,
         about_time=any(grant.id == ref for grant in rows.grants),
+        about_first=min(rows.grants, key=lambda grant: grant.starts_at).id == ref,
     )
 
 
 async def stored_mail(tx: ReadTx, line_id: str, *, kind: MailKind, ref: str) -> MailStored | None:
-    """The message of this kind for this grant or case, if one was stored."""
+    """The message of this kind for this grant or block, if one was stored."""
     mail = await _find(tx, line_id, kind, ref)
     return None if mail is None else _stored(mail)
 

@@ -50,6 +50,8 @@ class Composer:
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
+            # A release that is installed under a running worker must not change what that one knows how to fill in.
+            auto_reload=False,
         )
         self._templates.filters["wrap"] = _wrap
         self._parse_all()

@@ -46,11 +46,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class BlockNotice:
-    """One block that stands now: its owner (`abuse`, `payment`, `reseller`, `operator`), reason and case."""
+    """One block that stands now: its owner (`abuse`, `payment`, `reseller`, `operator`), reason and case.
+
+    `until` is when it is lifted by itself, an aware time, if it is.
+    """
 
     owner: str
     reason: str
     case: str
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,8 @@ class MailFacts:
     """Everything one mail may say.
 
     `ends_at` is an aware time in UTC. `blocks` are the blocks that stand at this moment. `second_half` takes
-    exactly the one entry that became ready; `credentials` takes both entries, of which at least one is ready, and
-    so does `password`, which a blocked line may get with none, and `moved`, which any line may. In `extended`,
+    exactly the one entry that became ready; `credentials` and `password` take both entries, of which at least one is
+    ready unless the line is blocked, and `moved` takes both, ready or not. In `extended`,
     `unblocked` and `closed` the entries are optional: given, the mail says on which of them the change is already in
     force. `old_until` is for `moved`: until when the entries of before keep working, None when nobody can say that
     they do. `taken_back` is for `cancelled`.
@@ -95,7 +99,7 @@ class MailFacts:
                 "needs the password",
             ),
             (
-                self.kind in (MailKind.CREDENTIALS, MailKind.SECOND_HALF) and bool(self.blocks),
+                self.kind is MailKind.SECOND_HALF and bool(self.blocks),
                 "can't offer a blocked line as ready",
             ),
             (

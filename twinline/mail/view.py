@@ -52,6 +52,7 @@ class BlockView:
     owner: str
     reason: str
     case: str
+    until: str
     contact: Contact
 
 
@@ -101,6 +102,7 @@ def view_of(facts: MailFacts) -> MailView:
                 owner=_OWNER_NAMES.get(block.owner, block.owner),
                 reason=block.reason,
                 case=block.case,
+                until="" if block.until is None else until(block.until),
                 contact=abuse if block.owner == "abuse" else support,
             )
             for block in facts.blocks
@@ -116,7 +118,7 @@ def subject(facts: MailFacts) -> str:
     line = _line_word(facts)
     match facts.kind:
         case MailKind.CREDENTIALS:
-            told = f"your {line} is ready" + ("" if facts.both_ready else ", one entry follows")
+            told = f"your {line} is {_readiness(facts)}"
         case MailKind.SECOND_HALF:
             told = "your second entry is ready"
         case MailKind.DELAYED:
@@ -138,6 +140,12 @@ def subject(facts: MailFacts) -> str:
         case MailKind.CLOSED:
             told = "your line was closed"
     return f"{facts.service.name}: {told}"
+
+
+def _readiness(facts: MailFacts) -> str:
+    if facts.blocks:
+        return "blocked"
+    return "ready" if facts.both_ready else "ready, one entry follows"
 
 
 def until(ends_at: datetime) -> str:

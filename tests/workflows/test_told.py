@@ -1,0 +1,185 @@
+"""What the customer reads when orders come in each other's way."""
+
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+
+from activities.mail import MailActivities
+from tests.workflows.house import HOSTS, House, inventory, text_of
+from tests.workflows.test_attention import progress
+from tests.workflows.test_moves import in_overlap
+from tests.workflows.test_orders import trial
+from twinline.keys import KeyRing
+from twinline.ledger.mails import load_mail
+from twinline.mail import SmtpTarget
+from twinline.messages import (
+    AnyOrder,
+    BlockOrder,
+    BlockOwner,
+    CloseOrder,
+    MailKind,
+    MailTask,
+    OrderStatus,
+    Receipt,
+    UnblockOrder,
+    order_workflow_id,
+)
+
+UNTIL = "%A %-d %B %Y, %H:%M UTC"
+
+
+def subjects(house: House, address: str) -> list[str]:
+    return [str(mail["Subject"]).removeprefix("Example Lines: ") for mail in house.sent_to(address)]
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _read(body: bytes) -> str:
+    message = message_from_bytes(body, policy=policy.default)
+    assert isinstance(message, EmailMessage)
+    return text_of(message)
+
+
+async def begin(house: House, order: AnyOrder) -> None:
+    """Place an order whose hours pass only by hand."""
+    assert house.skipper is not None
+    with house.skipper.with_time_skipping_disabled():
+        await house.start(order)
+
+
+async def end(house: House, order: AnyOrder) -> Receipt:
+    handle = house.client.get_workflow_handle(order_workflow_id(order), result_type=OrderStatus)
+    receipt = (await handle.result()).receipt
+    assert receipt is not None
+    return receipt
+
+
+async def test_two_owners_with_one_case_are_two_blocks_and_each_is_told(house: House) -> None:
+    order = trial()
+    line = (await house.order(order)).username
+
+    for owner, caller in ((BlockOwner.ABUSE, "desk"), (BlockOwner.PAYMENT, "billing")):
+        await house.order(BlockOrder(caller=caller, case="17", line=line, owner=owner, reason=f"By {owner}"))
+        assert f"Reason: By {owner}" in text_of(house.sent_to(order.email)[-1])
+    for owner, caller in ((BlockOwner.PAYMENT, "billing"), (BlockOwner.ABUSE, "desk")):
+        await house.order(UnblockOrder(caller=caller, case="17", line=line, owner=owner))
+
+    assert house.serves(line) == (True, True)
+    assert subjects(house, order.email)[1:] == [
+        *["your line is blocked"] * 2,
+        "a block was lifted, another one stays",
+        "your line is unblocked",
+    ]
+
+
+async def test_a_new_customer_who_is_blocked_before_a_server_is_reached_has_the_credentials(house: House) -> None:
+    order = trial()
+    for host in HOSTS:
+        house.hosts[host].down_for_attempts = 10_000
+    await begin(house, order)
+    line = (await progress(house, order, lambda found: all(half.last_error for half in found.halves))).username
+    block = BlockOrder(caller="abuse", case="AB-1", line=line, reason="Shared")
+    await begin(house, block)
+    await progress(house, block, lambda found: bool(found.blocks))
+    for host in HOSTS:
+        house.hosts[host].heal()
+    for placed in (order, block):
+        await end(house, placed)
+
+    await house.order(UnblockOrder(caller="abuse", case="AB-1", line=line))
+
+    assert house.serves(line) == (True, True)
+    password = (await house.password(line)).get_secret_value()
+    told = [text_of(mail) for mail in house.sent_to(order.email)]
+    (credentials,) = [text for text in told if password in text]
+    assert "must not be used until the block is lifted" in flat(credentials)
+    assert "no longer blocked" in told[-1]
+    assert len(told) == 3
+
+
+async def test_a_block_that_was_lifted_before_its_mail_went_is_not_told(house: House) -> None:
+    order = trial()
+    line = (await house.order(order)).username
+    house.hosts["os-eu1"].down_for_attempts = 10_000
+    standing, lifted = (BlockOrder(caller="desk", case=case, line=line, reason=f"Case {case}") for case in ("s", "l"))
+    for block in (standing, lifted):
+        await begin(house, block)
+        await progress(house, block, lambda found: bool(found.blocks))
+    await begin(house, UnblockOrder(caller="desk", case="l", line=line))
+    await progress(house, UnblockOrder(caller="desk", case="l", line=line), lambda found: len(found.blocks) == 1)
+    house.hosts["os-eu1"].heal()
+
+    await end(house, lifted)
+    await end(house, standing)
+
+    assert not any("Reason: Case l" in text_of(mail) for mail in house.sent_to(order.email))
+
+
+async def test_a_blocked_line_is_not_told_that_it_cant_be_used_while_a_server_still_serves_it(house: House) -> None:
+    order = trial()
+    line = (await house.order(order)).username
+    house.hosts["os-eu1"].down_for_attempts = 10_000
+    for placed in (BlockOrder(case="AB-2", line=line, reason="Shared"), CloseOrder(order="c-told", line=line)):
+        await begin(house, placed)
+        handle = house.client.get_workflow_handle(order_workflow_id(placed))
+        assert house.skipper is not None
+        await house.skipper.fast_forward(handle, timedelta(minutes=2))
+
+    await house.mails.wait_for(
+        lambda mail: order.email in str(mail.message["To"]) and "closed" in mail.message["Subject"]
+    )
+
+    assert house.serves(line) == (False, True)
+    assert subjects(house, order.email)[1:] == ["your line is blocked", "your line was closed"]
+    assert not any("cannot be used" in flat(text_of(mail)) for mail in house.sent_to(order.email))
+
+
+async def test_a_line_that_ends_in_the_overlap_of_its_move_is_promised_no_longer_than_that(house: House) -> None:
+    person = trial()
+    receipt = await house.order(person)
+    ends = receipt.ends_at
+
+    await in_overlap(house, receipt.username, person, overlap_hours=72)
+
+    assert f"The old ones keep working until {ends:{UNTIL}}." in flat(text_of(house.sent_to(person.email)[-1]))
+
+
+async def test_a_trial_that_was_never_served_is_promised_and_reminded_of_nothing_that_is_not_so(
+    house: House, key_ring: KeyRing
+) -> None:
+    order = trial()
+    for host in HOSTS:
+        house.hosts[host].down_for_attempts = 10_000
+    await begin(house, order)
+    opened = await progress(house, order, lambda found: all(half.last_error for half in found.halves))
+    (grant,) = (await house.line(opened.username)).grants
+    mails = MailActivities(
+        ledger=house.ledger, inventory=inventory(), keys=key_ring, target=SmtpTarget.parse(house.mails.url)
+    )
+
+    async def told(kind: MailKind, ref: str) -> str | None:
+        task = MailTask(
+            line_id=opened.line,
+            kind=kind,
+            ref=f"{grant.grant_id}/{ref}",
+            reference=order.order,
+            at=datetime.now(UTC),
+            grant_id=grant.grant_id,
+        )
+        stored = (await mails.store_mail(task)).stored
+        if stored is None:
+            return None
+        async with house.ledger.read() as tx:
+            return _read((await load_mail(tx, stored.mail_id)).body)
+
+    assert await told(MailKind.REMINDER, "before") is None
+    delayed = await told(MailKind.DELAYED, "before")
+    assert delayed is not None
+    assert f"if the first entry works before {opened.ends_at:{UNTIL}}" in flat(delayed)
+    for host in HOSTS:
+        house.hosts[host].heal()
+    await end(house, order)
+    assert await told(MailKind.DELAYED, "after") is None
+    assert await told(MailKind.REMINDER, "after") is not None
