@@ -23,7 +23,7 @@ from activities.reconcile import ReconcileActivities, SweepActivities
 from activities.telling import Telling
 from starter.client import Twinline
 from twinline import logs
-from twinline.connect import connect_temporal, run_link, watched_runtime
+from twinline.connect import PATIENT, connect_temporal, run_link, watched_runtime
 from twinline.errors import Misconfigured, TwinlineError
 from twinline.hosts.factory import writer_for
 from twinline.hosts.writer import HostWriter
@@ -139,7 +139,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     inventory = load_inventory(settings.inventory)
     target = _smtp_target(settings)
     core = watched_runtime()
-    client = await connect_temporal(keys=keys, runtime=core.runtime)
+    client = await connect_temporal(keys=keys, runtime=core.runtime, retries=PATIENT)
     status_passwords = [host.status.password.get_secret_value() for host in inventory.hosts]
     logs.set_up([*settings.secrets, *status_passwords], link=run_link(settings, client))
     await register_search_attributes(client)

@@ -90,7 +90,7 @@ async def _busy(doors: Doors, size: Size) -> Table:
     return _table(
         f"{size.busy} orders while the workers work on them",
         "Workers, Temporal and hosts take what they can get of the cores, for these orders, as on an installation of "
-        "one machine. Who sends no `Prefer` waits half a second for a refusal.",
+        "one machine. Who sends no `Prefer` waits until the order is taken or refused, half a second at most.",
         taken,
     )
 

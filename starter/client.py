@@ -9,10 +9,10 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import AwareDatetime
 from temporalio.api.enums.v1 import TaskQueueType
@@ -85,6 +85,12 @@ QUERY_TIMEOUT = timedelta(seconds=3)
 """For what a worker has to answer."""
 DESCRIBE_TIMEOUT = timedelta(seconds=3)
 """For what the server knows by itself."""
+ANSWER_TIMEOUT = timedelta(seconds=1)
+"""For whether it is there at all."""
+START_TIMEOUT = timedelta(seconds=10)
+"""For a server that is there, and has much to do."""
+DOUBTS_AFTER = timedelta(seconds=2)
+"""How long a start may take until the server is asked whether it is there at all."""
 POLLER_AGE = 90.0
 """Seconds. A worker polls at least once a minute; the server names a poller for minutes after it has gone."""
 ACCEPTED_WITHIN = timedelta(seconds=5)
@@ -114,6 +120,7 @@ __all__ = ["BlockRow", "BlockRun", "BulkRuns", "ExtendRun", "ImportRow", "Import
 
 Standing = Literal["unknown", "running", "refused", "done"]
 _Handle = WorkflowHandle[object, OrderStatus]
+_T = TypeVar("_T")
 
 
 class PendingStep(Message):
@@ -156,13 +163,19 @@ class Twinline(Ordering):
         return cls(await connect_temporal(keys=KeyRing.load(path), patience=patience.total_seconds()))
 
     async def place(
-        self, order: AnyOrder, *, patience: timedelta = GRACE, priority: Priority | None = None
+        self,
+        order: AnyOrder,
+        *,
+        patience: timedelta = GRACE,
+        priority: Priority | None = None,
+        ask_worker: bool = True,
     ) -> OrderStatus:
         """Place an order and wait at most `patience` until it is done; then its progress so far is returned.
 
-        `priority` is its kind's own unless something else is said. Raises the TwinlineError that refused it,
-        OrderConflict when its id was used for another order, and Unavailable when Temporal does not answer. Placing it
-        again is always safe.
+        `priority` is its kind's own unless something else is said. A worker that has much to do may take seconds to
+        tell the progress; who knows it from elsewhere says not to `ask_worker`. Raises the TwinlineError that refused
+        it, OrderConflict when its id was used for another order, and Unavailable when Temporal does not answer.
+        Placing it again is always safe.
         """
         for _ in range(STARTS):
             handle, new = await self._start(order, priority or priority_of(order))
@@ -170,7 +183,7 @@ class Twinline(Ordering):
                 # Nobody has to be asked what stands under this id, and the worker has other things to do.
                 return OrderStatus(fingerprint=order.fingerprint(), done=False)
             try:
-                status = await self._awaited(handle, patience)
+                status = await self._awaited(handle, patience, ask_worker=ask_worker)
             except Unavailable:
                 raise
             except TwinlineError:
@@ -195,10 +208,18 @@ class Twinline(Ordering):
         """Whether Temporal answers and has our namespace."""
         asked = DescribeNamespaceRequest(namespace=self._client.namespace)
         try:
-            await self._client.workflow_service.describe_namespace(asked, timeout=DESCRIBE_TIMEOUT)
+            await self._client.workflow_service.describe_namespace(asked, timeout=ANSWER_TIMEOUT)
         except RPCError:
             return False
         return True
+
+    async def require_answer(self) -> None:
+        """Raises Unavailable unless Temporal answers."""
+        if not await self.answers():
+            raise Unavailable(
+                "Temporal does not answer",
+                hint="Check TEMPORAL_ADDRESS and that the server runs; placing the same order again is safe.",
+            )
 
     async def workers_poll(self) -> bool:
         """Whether a worker takes orders, or did so a moment ago; no answer counts as no."""
@@ -208,7 +229,7 @@ class Twinline(Ordering):
             task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
         )
         try:
-            found = await self._client.workflow_service.describe_task_queue(asked, timeout=QUERY_TIMEOUT)
+            found = await self._client.workflow_service.describe_task_queue(asked, timeout=ANSWER_TIMEOUT)
         except RPCError:
             return False
         now = time.time()
@@ -273,8 +294,8 @@ class Twinline(Ordering):
         order has that id: say which kind) and Unavailable.
         """
         found = await self.find(OrderId.named(order, kind=kind, line=line), caller=caller)
-        if not found and not await self.answers():
-            raise Unavailable("Temporal does not answer", hint="Check TEMPORAL_ADDRESS and that the server runs.")
+        if not found:
+            await self.require_answer()
         # The id of a refused order is free for another one.
         valid = [each for each in found if each.standing != "refused"] or list(found[:1])
         if not valid:
@@ -366,7 +387,9 @@ class Twinline(Ordering):
     async def _tell_gone(self, handle: WorkflowHandle[object, EraseStatus], gone: Sequence[str], actor: str) -> None:
         for host in gone:
             try:
-                await handle.signal(NameOf.SIGNAL_HOST_GONE, HostGone(host=host, actor=actor))
+                await handle.signal(
+                    NameOf.SIGNAL_HOST_GONE, HostGone(host=host, actor=actor), rpc_timeout=DESCRIBE_TIMEOUT
+                )
             except RPCError as error:
                 # It has ended by itself.
                 if error.status is not RPCStatusCode.NOT_FOUND:
@@ -374,17 +397,20 @@ class Twinline(Ordering):
 
     async def _start_erasure(self, task: EraseTask) -> WorkflowHandle[object, EraseStatus]:
         try:
-            return await self._client.start_workflow(
-                NameOf.ERASE,
-                task,
-                id=erase_workflow_id(task.line_id),
-                task_queue=ORDERS_QUEUE,
-                result_type=EraseStatus,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                # The ledger knows what is done already.
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                static_summary="forget whose line it was",
-                priority=BULK,
+            return await self._unless_away(
+                self._client.start_workflow(
+                    NameOf.ERASE,
+                    task,
+                    id=erase_workflow_id(task.line_id),
+                    task_queue=ORDERS_QUEUE,
+                    result_type=EraseStatus,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    # The ledger knows what is done already.
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                    static_summary="forget whose line it was",
+                    priority=BULK,
+                    rpc_timeout=START_TIMEOUT,
+                )
             )
         except RPCError as error:
             raise _unavailable(error) from None
@@ -395,20 +421,23 @@ class Twinline(Ordering):
         Raises Unavailable.
         """
         try:
-            await self._client.start_workflow(
-                NameOf.BULK,
-                bulk,
-                id=bulk_workflow_id(caller, run),
-                task_queue=ORDERS_QUEUE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                # The ledger knows what is done already.
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                # One that was about to end looks again.
-                start_signal=NameOf.SIGNAL_BULK,
-                static_summary=summary,
-                static_details=f"`twinline bulk show {run} --caller {caller}` tells more.",
-                search_attributes=TypedSearchAttributes([SearchAttributePair(CALLER, caller)]),
-                priority=bulk_priority(caller),
+            await self._unless_away(
+                self._client.start_workflow(
+                    NameOf.BULK,
+                    bulk,
+                    id=bulk_workflow_id(caller, run),
+                    task_queue=ORDERS_QUEUE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    # The ledger knows what is done already.
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                    # One that was about to end looks again.
+                    start_signal=NameOf.SIGNAL_BULK,
+                    static_summary=summary,
+                    static_details=f"`twinline bulk show {run} --caller {caller}` tells more.",
+                    search_attributes=TypedSearchAttributes([SearchAttributePair(CALLER, caller)]),
+                    priority=bulk_priority(caller),
+                    rpc_timeout=START_TIMEOUT,
+                )
             )
         except RPCError as error:
             raise _unavailable(error) from None
@@ -416,7 +445,7 @@ class Twinline(Ordering):
     async def waits_for(self, workflow_id: str) -> tuple[PendingStep, ...]:
         """What a running workflow's activities wait for, by their ids; nothing when Temporal does not know it."""
         try:
-            found = await self._client.get_workflow_handle(workflow_id).describe()
+            found = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=DESCRIBE_TIMEOUT)
         except RPCError:
             return ()
         return tuple(
@@ -509,24 +538,41 @@ class Twinline(Ordering):
         workflow_id = order_workflow_id(order)
         kind = order_kind(order)
         try:
-            started = await self._client.start_workflow(
-                _WORKFLOWS[kind],
-                order,
-                id=workflow_id,
-                task_queue=ORDERS_QUEUE,
-                result_type=OrderStatus,
-                # The same as to use the one that is there, but that it says so.
-                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                id_reuse_policy=_reuse_policy(kind),
-                static_summary=summary_of(order),
-                static_details=details_of(order),
-                priority=priority,
+            started = await self._unless_away(
+                self._client.start_workflow(
+                    _WORKFLOWS[kind],
+                    order,
+                    id=workflow_id,
+                    task_queue=ORDERS_QUEUE,
+                    result_type=OrderStatus,
+                    # The same as to use the one that is there, but that it says so.
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    id_reuse_policy=_reuse_policy(kind),
+                    static_summary=summary_of(order),
+                    static_details=details_of(order),
+                    priority=priority,
+                    rpc_timeout=START_TIMEOUT,
+                )
             )
         except WorkflowAlreadyStartedError as error:
             return self._client.get_workflow_handle(workflow_id, run_id=error.run_id, result_type=OrderStatus), False
         except RPCError as error:
             raise _unavailable(error) from None
         return started, True
+
+    async def _unless_away(self, starting: Coroutine[Any, Any, _T]) -> _T:
+        """What a start gives, however long a server that is there takes for it; raises Unavailable for one that isn't.
+
+        The start may have been taken all the same; starting it again under its id is what to do.
+        """
+        task = asyncio.create_task(starting)
+        try:
+            done, _ = await asyncio.wait((task,), timeout=DOUBTS_AFTER.total_seconds())
+            if not done:
+                await self.require_answer()
+            return await task
+        finally:
+            task.cancel()
 
     async def _placed(self, handle: _Handle, order: AnyOrder) -> str:
         """The fingerprint of the order that stands under this id, for when no worker can be asked.
@@ -536,7 +582,7 @@ class Twinline(Ordering):
         """
         asked = order.fingerprint()
         try:
-            async for event in handle.fetch_history_events(page_size=1):
+            async for event in handle.fetch_history_events(page_size=1, rpc_timeout=DESCRIBE_TIMEOUT):
                 started = event.workflow_execution_started_event_attributes
                 if started.continued_execution_run_id:
                     return asked
@@ -546,12 +592,12 @@ class Twinline(Ordering):
             raise _unavailable(error) from None
         return asked
 
-    async def _awaited(self, handle: _Handle, patience: timedelta) -> OrderStatus | None:
+    async def _awaited(self, handle: _Handle, patience: timedelta, *, ask_worker: bool = True) -> OrderStatus | None:
         try:
             async with asyncio.timeout(patience.total_seconds()):
                 return await handle.result()
         except TimeoutError:
-            return await self.progress(handle.id)
+            return await self.progress(handle.id) if ask_worker else None
         except WorkflowFailureError as error:
             raise _refusal(error) from None
         except RPCError as error:

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import AwareDatetime, Field
 
-from starter import discretion, order_lookup
+from starter import discretion, order_lookup, taking
 from starter.access import (
     SCOPES,
     is_untold,
@@ -220,8 +220,11 @@ class Desk:
                 await tokens.note_use(tx, found.token_id, now=now)
         return found
 
-    async def place(self, order: Order, who: TokenView, *, patience: timedelta, client: str | None = None) -> Placed:
-        """Place an order as `Twinline.place` does; `client` is from where a customer asks for a trial, if that is told.
+    async def place(
+        self, order: Order, who: TokenView, *, patience: timedelta | None, client: str | None = None
+    ) -> Placed:
+        """Place an order and wait for its end, or without `patience` until it is taken; `client` is from where a
+        customer asks for a trial, if that is told.
 
         Raises what refused it, ScopeMissing, and UnknownLine for a line of somebody else. Of a trial a caller who may
         not read lines is told only what would refuse it whoever asks.
@@ -240,12 +243,17 @@ class Desk:
         if untold:
             await self._twinline.hand_in(order)
             return Placed(_untold_answer(OrderId.of(order)), known=False)
-        return Placed(await self._placed(order, who, patience), known=known)
+        return await self._placed(order, who, patience, as_taken=as_taken, known=known)
 
-    async def _placed(self, order: Order, who: TokenView, patience: timedelta) -> OrderAnswer:
-        status = await self._twinline.place(order, patience=patience)
+    async def _placed(
+        self, order: Order, who: TokenView, patience: timedelta | None, *, as_taken: Order, known: bool
+    ) -> Placed:
+        status = await taking.place(
+            self._ledger, self._twinline, order, as_taken=as_taken, new=not known, patience=patience
+        )
         answer = _answer(OrderId.of(order), done=status.done, receipt=_receipt_for(who, status.receipt))
-        return answer.model_copy(update={"temporal_ui": self._page_for(who, order_workflow_id(order))})
+        answer = answer.model_copy(update={"temporal_ui": self._page_for(who, order_workflow_id(order))})
+        return Placed(answer, known=known)
 
     async def _is_known(self, order: Order, who: TokenView, *, untold: bool) -> bool:
         """Whether the ledger has this order; raises what speaks against it there."""
@@ -261,8 +269,8 @@ class Desk:
                     raise
                 return True
 
-    async def cancel(self, text: str, who: TokenView, *, reason: str, patience: timedelta) -> Placed:
-        """Take an order of this caller back, as `Twinline.cancel` does; gives the cancellation, an order of its own.
+    async def cancel(self, text: str, who: TokenView, *, reason: str, patience: timedelta | None) -> Placed:
+        """Take an order of this caller back, and wait as `place` does; gives the cancellation, an order of its own.
 
         `reason` is kept for ever. Raises UnknownOrder, CannotCancel, InvalidOrder (ambiguous), ScopeMissing.
         """
@@ -280,7 +288,7 @@ class Desk:
         require(who, SCOPES[kind])
         order = CancelOrder(caller=who.caller, order=own_id, of=kind, reason=reason, actor=who.caller)
         known = view is not None and view.cancelled_at is not None
-        return Placed(await self._placed(order, who, patience), known=known)
+        return await self._placed(order, who, patience, as_taken=order, known=known)
 
     async def order(self, text: str, who: TokenView, *, caller: str | None = None) -> OrderAnswer:
         """How far an order is of this caller, or for who runs the house of another `caller`.

@@ -32,11 +32,13 @@ async def taken(ledger: Ledger, name: OrderId, *, caller: str) -> OrderView:
 async def untaken(
     twinline: Twinline, name: OrderId, *, caller: str, may_be: Callable[[OrderId], bool] = lambda _: True
 ) -> FoundOrder | None:
-    """The order that stands in Temporal alone, one that runs rather than one that was refused."""
+    """The order that stands in Temporal alone, one that runs rather than one that was refused; raises Unavailable."""
     for found in await twinline.find(name, caller=caller, may_be=may_be):
         # A cancellation that is done, and that the ledger does not know, has kept the order from being taken.
         if found.standing != "done" or found.kind is OrderKind.CANCEL:
             return found
+    # No answer is not the same as no order.
+    await twinline.require_answer()
     return None
 
 

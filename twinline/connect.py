@@ -13,7 +13,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfigProfile
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig
-from temporalio.service import RPCError, RPCStatusCode, TLSConfig
+from temporalio.service import RetryConfig, RPCError, RPCStatusCode, TLSConfig
 
 from twinline.codec import data_converter
 from twinline.errors import Misconfigured, TwinlineError, Unavailable
@@ -26,6 +26,10 @@ from twinline.ui import Page, workflow_page
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 _ONE_CALL: Final = 10.0
+IMPATIENT: Final = RetryConfig(max_elapsed_time_millis=2000)
+"""For whoever is waited for: a call that the server does not take is tried for so long, and not for ten seconds."""
+PATIENT: Final = RetryConfig()
+"""For who has nobody waiting for him."""
 # Anything else, such as a refused permission, says that the server is there; the first order will tell the rest.
 _NO_ANSWER: Final = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
 
@@ -86,11 +90,14 @@ def page_link(settings: Settings, client: Client | None = None) -> Page | None:
     return partial(workflow_page, settings.temporal_ui, _target().namespace if client is None else client.namespace)
 
 
-async def connect_temporal(*, keys: KeyRing, patience: float = 30.0, runtime: Runtime | None = None) -> Client:
+async def connect_temporal(
+    *, keys: KeyRing, patience: float = 30.0, runtime: Runtime | None = None, retries: RetryConfig = IMPATIENT
+) -> Client:
     """Connect with our sealed payloads and see that the namespace is there, trying for `patience` seconds.
 
-    Raises Misconfigured (the settings cannot be used, or there is no such namespace) and Unavailable (no
-    answer in time). Neither repeats the SDK's own words: they may quote a profile with its API key.
+    `retries` says how long a later call is tried that the server does not take. Raises Misconfigured (the settings
+    cannot be used, or there is no such namespace) and Unavailable (no answer in time). Neither repeats the SDK's own
+    words: they may quote a profile with its API key.
     """
     target = _target()
     meaning: TwinlineError = _unavailable(target)
@@ -99,7 +106,7 @@ async def connect_temporal(*, keys: KeyRing, patience: float = 30.0, runtime: Ru
         async with asyncio.timeout(patience):
             while True:
                 try:
-                    return await _connected(target, keys, runtime)
+                    return await _connected(target, keys, runtime, retries)
                 except _NotYet as not_yet:
                     meaning = not_yet.meaning
                 await asyncio.sleep(pause)
@@ -130,7 +137,7 @@ def _target() -> _Target:
     )
 
 
-async def _connected(target: _Target, keys: KeyRing, runtime: Runtime | None) -> Client:
+async def _connected(target: _Target, keys: KeyRing, runtime: Runtime | None, retries: RetryConfig) -> Client:
     try:
         async with asyncio.timeout(_ONE_CALL):
             client = await Client.connect(
@@ -141,6 +148,7 @@ async def _connected(target: _Target, keys: KeyRing, runtime: Runtime | None) ->
                 rpc_metadata=target.rpc_metadata,
                 data_converter=data_converter(keys),
                 runtime=runtime,
+                retry_config=retries,
             )
             await _see_namespace(client, target)
             return client

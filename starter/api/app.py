@@ -15,7 +15,8 @@ _ABOUT: Final = """Orders for lines, and how they stand.
 
 Every order carries the caller's own id, in the body or as `Idempotency-Key`: the same id with the same body is the same
 order, however often it is sent, and with another body it is refused. `202` says that the order is safe and goes on by
-itself; ask for it at `Location`, or send `Prefer: wait=30` to wait for its end."""
+itself; ask for it at `Location`, or send `Prefer: wait=30` to wait for its end. Who sends no `Prefer` is answered once
+the order is taken or refused, and after half a second at the latest."""
 
 ROUTERS: Final = (order_routes.router, bulk_routes.router, line_routes.router, house_routes.router)
 

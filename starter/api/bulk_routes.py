@@ -12,7 +12,7 @@ from starter.api.answers import BULK_DONE, BULK_GOING_ON, BULK_ITEMS, BULK_PLAN,
 from starter.api.bulk_asked import FILES, KINDS, NOT_IN_QUERIES, read_run
 from starter.api.common import OF_BODIES, OF_TOKENS, PREFER, TheDesk, Who
 from starter.api.cursors import PageQuery, closed
-from starter.api.orders import patience_of
+from starter.api.orders import NOT_AT_ALL, patience_of
 from starter.api.problems import NO_STORE, declared, row_told, told
 from starter.bulk_asked import OfRows
 from twinline.bulk import MOST_ITEMS, BulkKind, BulkPage, BulkPlan, BulkView, ItemPage, ItemView, RunState, Standing
@@ -90,7 +90,9 @@ def _add_runs(kind: str) -> None:
         asked = await read_run(request, kind, caller=who.caller)
         note(kind=f"bulk-{model.kind}", order=asked.new.run)
         patience, applied = patience_of(request)
-        begun = await desk.bulk.begin(asked.new, asked.asked, who, skip_invalid=asked.skip_invalid, patience=patience)
+        begun = await desk.bulk.begin(
+            asked.new, asked.asked, who, skip_invalid=asked.skip_invalid, patience=patience or NOT_AT_ALL
+        )
         return _response(begun.view, 200 if begun.known else 201, applied)
 
     async def look(request: Request, desk: TheDesk, who: Who) -> BulkPlan:
@@ -221,7 +223,7 @@ async def cancel_run(run: RunName, desk: TheDesk, who: Who) -> BulkView:
 async def resume_run(request: Request, run: RunName, desk: TheDesk, who: Who) -> Response:
     """Go on with the rest of a run, and try again what may pass by now."""
     patience, applied = patience_of(request)
-    return _response(await desk.bulk.resume(run, who, patience=patience), 200, applied)
+    return _response(await desk.bulk.resume(run, who, patience=patience or NOT_AT_ALL), 200, applied)
 
 
 def _told(item: ItemView) -> ItemView:

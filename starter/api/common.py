@@ -46,7 +46,7 @@ PREFER: Final[dict[str, Any]] = {
     "in": "header",
     "schema": {"type": "string"},
     "example": "wait=30",
-    "description": "wait=N: wait up to N seconds, 60 at most, for the end of what is asked for.",
+    "description": "wait=N: wait up to N seconds, 60 at most, for the end of what is asked for; 0 for not at all.",
 }
 
 OF_TOKENS: Final = ("InvalidToken", "ScopeMissing", "TooManyRequests", "Unavailable")

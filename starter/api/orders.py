@@ -18,8 +18,7 @@ from twinline.errors import InvalidOrder
 from twinline.messages import ORDER_TYPES, LastingReason, Message, Order, OrderKind, TrialOrder
 
 LONGEST_WAIT: Final = timedelta(seconds=60)
-SHORT_WAIT: Final = timedelta(seconds=0.5)
-"""How long who does not ask to wait does so all the same: refusals mostly come sooner, and are worth telling."""
+NOT_AT_ALL: Final = timedelta(0)
 
 KINDS: Final[Mapping[str, type[Order]]] = {
     **{f"{kind}s": model for kind, model in ORDER_TYPES.items() if kind is not OrderKind.CANCEL},
@@ -88,11 +87,11 @@ REASON_SCHEMA: Final = _Cancellation.model_json_schema()
 REASON_EXAMPLE: Final = {"reason": "Refunded."}
 
 
-def patience_of(request: Request) -> tuple[timedelta, str | None]:
-    """How long to wait, and what to say about it in `Preference-Applied`."""
+def patience_of(request: Request) -> tuple[timedelta | None, str | None]:
+    """How long to wait, None if nothing is said, and what to say about it in `Preference-Applied`."""
     found = _WAIT.search(",".join(request.headers.getlist("prefer")))
     if found is None:
-        return SHORT_WAIT, None
+        return None, None
     wait = min(timedelta(seconds=int(found[1])), LONGEST_WAIT)
     return wait, f"wait={wait.seconds}"
 

@@ -10,7 +10,7 @@ from starter.cli.render import Exit, cells, moment, plain_table, say, show_json,
 from starter.cli.watching import watched
 from starter.client import FoundOrder, Twinline
 from starter.order_ids import OrderId
-from twinline.errors import TwinlineError, UnknownOrder
+from twinline.errors import TwinlineError, Unavailable, UnknownOrder
 from twinline.ledger.queries import OrderFilter
 from twinline.ledger.queries import list_orders as find_orders
 from twinline.messages import OrderKind, OrderStatus
@@ -128,11 +128,13 @@ async def _reached(context: Context) -> Twinline | None:
 
 
 async def _waits_in_temporal(context: Context, name: OrderName) -> bool:
-    """Whether the order was placed and no worker has taken it; no answer counts as no. Raises what refused it."""
+    """Whether the order was placed and no worker has taken it; raises what refused it, Unavailable."""
     try:
         twinline = Twinline(await context.temporal(patience=LOOK_PATIENCE))
-    except TwinlineError:
-        return False
+    except Unavailable as error:
+        raise Unavailable(
+            f"the ledger has no such order, and it may still wait in Temporal: {error.message}", hint=error.hint
+        ) from None
     return await _untaken(twinline, name) is not None
 
 

@@ -1,5 +1,7 @@
 """The API while no worker runs: orders are safe, ids still stand for one order, and what is missing is told."""
 
+import os
+import signal
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from starter.client import Twinline
 from starter.desk import Desk
 from tests.api.conftest import EVERYTHING, Api, new_token, served
 from tests.support.temporal import dev_server
+from twinline.connect import IMPATIENT
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger
 from twinline.tokens import NewToken
@@ -67,5 +70,50 @@ async def test_orders_wait_in_temporal_and_an_id_is_one_order_all_the_same(
             assert reply.headers["retry-after"]
             found = (await api.get("/v1/attention")).json
             assert (found["temporal"], found["untaken"], found["halves"]) == ("does not answer", None, [])
+            # It may stand in Temporal, so that nobody can say that there is none.
+            unknown = await api.get("/v1/orders/safe-1")
+            assert (unknown.status, unknown.problem) == (503, "Unavailable")
+    finally:
+        await ledger.close()
+
+
+async def test_a_server_that_hangs_is_told_and_the_order_sent_again_is_one_order(
+    tmp_path: Path, key_ring: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "DOUBTS_AFTER", timedelta(seconds=0.1))
+    monkeypatch.setattr(client, "ANSWER_TIMEOUT", timedelta(seconds=0.2))
+    monkeypatch.setattr(client, "DESCRIBE_TIMEOUT", timedelta(seconds=0.2))
+    # Who waits for the end of a start waits here for ever.
+    monkeypatch.setattr(client, "START_TIMEOUT", timedelta(days=1))
+    ledger = await Ledger.open(f"sqlite:///{tmp_path}/ledger.db", keys=key_ring)
+    await ledger.migrate()
+    try:
+        async with dev_server() as server:
+            temporal = await server.connect(key_ring, retries=IMPATIENT)
+            async with served(Desk(ledger, Twinline(temporal))) as port:
+                api = Api(port, await new_token(ledger, NewToken(caller="shop", scopes=EVERYTHING)))
+                body = {"order": "hung-1", "email": "hung@example.com", "region": "eu"}
+                os.kill(server.pid, signal.SIGSTOP)
+                for reply in [
+                    await api("POST", "/v1/trials", body),
+                    await api("POST", "/v1/trials", body, Prefer="wait=0"),
+                    await api.get("/v1/orders/hung-1"),
+                    await api("POST", "/v1/orders/hung-1/cancel", {"reason": "Refunded."}),
+                ]:
+                    assert (reply.status, reply.problem, reply.json["retryable"]) == (503, "Unavailable", True)
+                    assert reply.headers["retry-after"]
+                ready = await api.get("/readyz")
+                assert (ready.status, ready.json["temporal"], ready.json["ledger"]) == (503, "does not answer", "ok")
+                for path in ("/v1/lines", "/v1/orders", "/v1/attention", "/livez"):
+                    assert (await api.get(path)).status == 200
+                os.kill(server.pid, signal.SIGCONT)
+                while (placed := await api("POST", "/v1/trials", body, Prefer="wait=0")).status == 503:
+                    pass
+                assert (placed.status, placed.json["id"]) == (202, "trial~hung-1")
+                listed = temporal.list_workflows("WorkflowType = 'Trial'")
+                # Temporal's list is a moment behind.
+                while not (found := [each.id async for each in listed]):
+                    listed = temporal.list_workflows("WorkflowType = 'Trial'")
+                assert found == ["trial/shop/hung-1"]
     finally:
         await ledger.close()

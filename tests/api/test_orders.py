@@ -1,8 +1,13 @@
 """Orders over HTTP: one order per id, and the truth about each."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
+import pytest
+
+from starter import taking
+from starter.client import Twinline
 from tests.api.conftest import Api, Shop
 from twinline.messages import Receipt
 from twinline.tokens import Scope
@@ -41,6 +46,28 @@ async def test_who_does_not_wait_gets_a_place_to_look_at(api: Api, shop: Shop) -
     again = await api.post("trials", order="later-1", email="later@example.com", region="eu")
     assert again.json["done"]
     host.heal()
+
+
+async def test_who_says_nothing_about_waiting_is_told_when_it_is_taken_or_refused_and_no_worker_is_asked(
+    api: Api, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Twinline, "progress", None)
+    # However long the worker takes here.
+    monkeypatch.setattr(taking, "TAKEN_WITHIN", timedelta(seconds=60))
+    monkeypatch.setattr(taking, "LOOKS", (0.05,) * 1000)
+    shop.house.hosts["os-eu1"].down_for_attempts = 1000
+    body = {"email": "said-nothing@example.com", "region": "eu"}
+    placed = await api("POST", "/v1/trials", {"order": "nothing-1", **body})
+    assert (placed.status, placed.json["done"]) == (202, False)
+    assert "preference-applied" not in placed.headers
+    told = Receipt.model_validate(placed.json["receipt"])
+    assert (told.order, {half.host for half in told.halves}) == ("nothing-1", {"mc-eu1", "os-eu1"})
+    # Whose time is over is told as much by the ledger.
+    waited = await api.post("trials", wait=1, order="nothing-1", **body)
+    assert (waited.status, waited.json["receipt"]["line"]) == (202, told.line)
+    again = await api("POST", "/v1/trials", {"order": "nothing-2", **body})
+    assert (again.status, again.problem) == (409, "TrialAlreadyUsed")
+    shop.house.hosts["os-eu1"].heal()
 
 
 async def test_fifty_times_the_same_order_at_once_is_one_line(api: Api) -> None:
