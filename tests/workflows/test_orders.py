@@ -298,9 +298,11 @@ class Waiting(Twinline):
         super().__init__(client)
         self.waits = asyncio.Event()
 
-    async def _awaited(self, handle: WorkflowHandle[object, OrderStatus], patience: timedelta) -> OrderStatus | None:
+    async def _awaited(
+        self, handle: WorkflowHandle[object, OrderStatus], patience: timedelta, *, ask_worker: bool = True
+    ) -> OrderStatus | None:
         self.waits.set()
-        return await super()._awaited(handle, patience)
+        return await super()._awaited(handle, patience, ask_worker=ask_worker)
 
 
 async def test_nobody_gets_the_refusal_of_another_order_that_had_the_same_id(house: House) -> None:
