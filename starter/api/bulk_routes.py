@@ -1,6 +1,7 @@
 """Bulk runs over HTTP: looked at beforehand, begun, watched, stopped and resumed."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request
@@ -52,6 +53,19 @@ _EXAMPLES: Final[Mapping[str, Mapping[str, object]]] = {
         ],
     },
 }
+_ROW_EXAMPLES: Final[Mapping[str, Sequence[Mapping[str, str]]]] = {
+    "blocks": [{"line": "k7mq3xw9ab", "reason": "This line was shared."}],
+    "imports": [
+        {
+            "username": "jane77",
+            "password": "Secret-77",
+            "email": "jane@example.com",
+            "ends_at": "2031-05-06T12:00+02:00",
+            "pair": "eu1",
+        }
+    ],
+}
+"""The same rows as they stand in a file, where each has all that is said of it."""
 _LOCATION: Final = {"Location": {"description": "Where the run is to be asked for.", "schema": {"type": "string"}}}
 _APPLIED: Final = {"Preference-Applied": {"description": "How long was waited at most.", "schema": {"type": "string"}}}
 
@@ -138,22 +152,54 @@ def _request_body(kind: str, *, prefer: bool) -> dict[str, Any]:
     parameters = [{**key, "description": "The caller's own id of the run, instead of `run`."}]
     if prefer:
         parameters.append(PREFER)
+    content: dict[str, Any] = {"application/json": {"schema": schema, "example": example}}
     if issubclass(model, OfRows):
+        parameters += [
+            _in_query(name, described) for name, described in schema["properties"].items() if name not in NOT_IN_QUERIES
+        ]
         columns = bulk.COLUMNS[model.kind]
-        options = ", ".join(name for name in schema["properties"] if name not in NOT_IN_QUERIES)
-        schema["properties"]["rows"] = {
+        rows = {
             "type": "array",
             "minItems": 1,
             "maxItems": MOST_ITEMS,
             "items": {"type": "object", "properties": {name: _ROWS[name] for name in columns}},
         }
+        schema["properties"]["rows"] = rows
         schema["required"].append("rows")
         schema["description"] = (
-            f"{schema['description']} Or send a file of rows with the columns {', '.join(columns)} as "
-            f"{' or '.join(FILES)}, and what else there is to be said in the query: {options}."
+            f"{schema['description']} Or send the rows as a file, and what else there is to be said in the query."
         )
-    content = {"application/json": {"schema": schema, "example": example}}
+        content |= {media_type: _file(kind, columns, rows, media_type) for media_type in FILES}
     return {"parameters": parameters, "requestBody": {"required": True, "content": content}}
+
+
+def _in_query(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
+    """An option as a parameter, where a file leaves no place for it in the body; there is no null in a query."""
+    schema = {key: value for key, value in described.items() if key not in ("anyOf", "default", "description", "title")}
+    for choice in described.get("anyOf", ()):
+        schema |= choice if choice != {"type": "null"} else {}
+    about = f"Only beside a file. {described.get('description', '')}".strip()
+    return {"name": name, "in": "query", "required": False, "schema": schema, "description": about}
+
+
+def _file(kind: str, columns: Sequence[str], rows: Mapping[str, Any], media_type: str) -> dict[str, Any]:
+    """A file of rows: a text, which holds `rows` by the rules of its type."""
+    is_csv = media_type == FILES[0]
+    column = f"(?:{'|'.join(columns)})"
+    schema = {
+        "type": "string",
+        "description": "UTF-8. "
+        + ("The first row names the columns, which commas separate." if is_csv else "One JSON object on each line.")
+        + " The options stand in the query, and of each row all else.",
+        "pattern": rf"^{column}(?:,{column})*\r?\n" if is_csv else r"^\s*\{",
+        "contentMediaType": media_type,
+        "contentSchema": rows,
+    }
+    examples = _ROW_EXAMPLES[kind]
+    lines = [",".join(examples[0]), *(",".join(row.values()) for row in examples)]
+    if not is_csv:
+        lines = [json.dumps(row) for row in examples]
+    return {"schema": schema, "example": "".join(f"{line}\n" for line in lines)}
 
 
 for _kind in KINDS:

@@ -45,6 +45,12 @@ class Operation:
             else self.described["requestBody"]["content"]["application/json"]
         )
 
+    @property
+    def files(self) -> Mapping[str, Mapping[str, Any]]:
+        """The schema and the example of each other form that its body may have, by media type."""
+        content = self.described.get("requestBody", {}).get("content", {})
+        return {media_type: media for media_type, media in content.items() if media_type != "application/json"}
+
     def address(self, **names: str) -> str:
         """Its path, with the described examples where nothing else is given."""
         for parameter in self.parameters:

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from starter.api.problems import known_types
 from starter.client import BlockRow, BlockRun, BulkRuns, ExtendRun, ImportRow, ImportRun
 from starter.invalid import BadRows
 from tests.api.conftest import Api, Reply, Shop
+from tests.api.described import OPERATIONS
 from tests.api.test_hostile import VALUES, rows
 from tests.support.hostile import CELLS, hostile_files
 from twinline.bulk import MOST_ITEMS, BulkKind
@@ -323,6 +325,48 @@ async def test_files_are_taken_as_the_command_line_takes_them(shop: Shop, api: A
         "POST", "/v1/bulk/blocks", rows_.encode(), Content_Type="text/csv", Idempotency_Key=run_id(), Prefer="wait=60"
     )
     assert (blocked.status, blocked.json["counts"]["done"]) == (201, 2), blocked.body
+
+
+@pytest.mark.parametrize("kind", ["blocks", "imports"])
+async def test_each_documented_body_is_taken_and_all_of_them_are_the_same_run(shop: Shop, line: str, kind: str) -> None:
+    api = await shop.token(f"documented-{kind}")
+    look, place = [
+        next(each for each in OPERATIONS if each.path == path)
+        for path in (f"/v1/bulk/{kind}/dry-run", f"/v1/bulk/{kind}")
+    ]
+    (key,) = [each["example"] for each in place.parameters if each["name"] == "Idempotency-Key"]
+    assert look.body is not None
+    assert look.body == place.body
+    assert look.files == place.files
+    bodies = {"application/json": json.dumps(look.body["example"])}
+    bodies |= {media_type: media["example"] for media_type, media in look.files.items()}
+    assert set(bodies) == {"application/json", *FILES}
+    taken: list[Reply] = []
+    for media_type, text in bodies.items():
+        body = text.replace("k7mq3xw9ab", line).encode()
+        looked = await api("POST", look.path, body, Content_Type=media_type, Idempotency_Key=key)
+        assert (looked.status, looked.json["known"], looked.json["problems"]) == (200, bool(taken), []), media_type
+        taken.append(
+            await api("POST", place.path, body, Content_Type=media_type, Idempotency_Key=key, Prefer="wait=60")
+        )
+    assert [reply.status for reply in taken] == [201, 200, 200, 200]
+    assert {reply.body for reply in taken} == {taken[0].body}
+    assert taken[0].json["counts"]["done"] == 1
+
+
+async def test_each_documented_option_of_a_file_is_taken_from_the_query(shop: Shop) -> None:
+    api = await shop.token("documented-options")
+    (line,) = await opened(api, 1)
+    (place,) = [each for each in OPERATIONS if each.path == "/v1/bulk/blocks"]
+    options = {"run": "by-query", "skip_invalid": "true", "owner": "payment", "case": "C-77", "until": ENDS_AT}
+    assert {each["name"] for each in place.parameters if each["in"] == "query"} == set(options)
+    text = f"line,reason\n{line},Unpaid\nnobody99,Unpaid\n"
+    reply = await api(
+        "POST", f"{place.path}?{urlencode(options)}", text.encode(), Content_Type="text/csv", Prefer="wait=60"
+    )
+    assert (reply.status, reply.json["counts"]["done"], reply.json["counts"]["refused"]) == (201, 1, 1), reply.body
+    assert (reply.json["run"], reply.json["job"]["case"]) == ("by-query", "C-77")
+    assert [block.owner for block in (await shop.house.line(line)).blocks if block.case == "C-77"] == ["payment"]
 
 
 FEW = settings(

@@ -1,7 +1,11 @@
 """The description of the API is whole, and all its examples are true."""
 
+import csv
+import io
+import json
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,6 +25,13 @@ async def test_what_is_served_is_what_is_tested_and_it_refers_to_nothing_that_is
     assert set(re.findall(r'"\$ref":"([^"]+)"', served.body.decode())) <= known
 
 
+def rows_of(media_type: str, text: str) -> list[dict[str, Any]]:
+    """The rows of a file, read by the rules of its type."""
+    if media_type == "text/csv":
+        return list(csv.DictReader(io.StringIO(text), strict=True))
+    return [json.loads(line) for line in text.splitlines()]
+
+
 @pytest.mark.parametrize("operation", OPERATIONS, ids=names(OPERATIONS))
 def test_every_operation_has_words_and_examples_that_fit(operation: Operation) -> None:
     described = operation.described
@@ -35,6 +46,11 @@ def test_every_operation_has_words_and_examples_that_fit(operation: Operation) -
         assert fits(operation.body["schema"], operation.body["example"])
         assert not fits(operation.body["schema"], {**operation.body["example"], "caller": "shop"})
         assert set(operation.body["example"]) <= set(operation.body["schema"]["properties"])
+    for media_type, media in operation.files.items():
+        assert fits(media["schema"], media["example"])
+        assert fits(media["schema"]["contentSchema"], rows_of(media_type, media["example"]))
+        for wrong in ("", "nothing\nx\n", "line;reason\nx;y\n", "[]", 7):
+            assert not fits(media["schema"], wrong)
     good = {status: answer for status, answer in described["responses"].items() if status.startswith("2")}
     assert good
     for answer in good.values():
