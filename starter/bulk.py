@@ -43,7 +43,7 @@ ALONE: Final = {BulkKind.BLOCK: "line"}
 _ITEMS: Final = {BulkKind.BLOCK: BlockItem, BulkKind.IMPORT: ImportItem}
 EVERY: Final = 0.3
 """Seconds between two looks at how a run stands; more where a look at all of its items takes long."""
-_WHOLE: Final = "a line to import needs either region or pair"
+_WHOLE: Final = "a line to import needs a region or a pair, and not both"
 
 
 def items_of(kind: BulkKind, rows: Sequence[Row | BadRow], defaults: Mapping[str, Any]) -> tuple[Asked, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from twinline.errors import UnreadableFile
-from twinline.problems import nearest, quoted
+from twinline.problems import nearest
 
 LARGEST_FILE: Final = 16 * 1024 * 1024
 LONGEST_LINE: Final = 16 * 1024
@@ -81,13 +81,11 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _csv_rows(text: str, columns: Collection[str], alone: str | None) -> Iterator[Row | BadRow]:
-    records = _records(text)
+    records = _records(text, _separator(text))
     first = next(records, None)
     if first is None:
         return
     number, head = first
-    if len(head) == 1 and any(mark in head[0] for mark in ";\t"):
-        raise UnreadableFile("the columns of the file are not separated by commas", hint="Save it with commas.")
     if alone is not None and len(head) == 1 and head[0].lower() not in columns:
         names: Sequence[str] = (alone,)
         yield _row(number, names, head)
@@ -97,8 +95,14 @@ def _csv_rows(text: str, columns: Collection[str], alone: str | None) -> Iterato
         yield _row(number, names, cells)
 
 
-def _records(text: str) -> Iterator[tuple[int, Sequence[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _separator(text: str) -> str:
+    """A comma, or what the header has in its place: spreadsheets of half the world write semicolons."""
+    head = next((line for line in _lines(text) if line.strip()), "")
+    return "," if "," in head else next((mark for mark in ";\t" if mark in head), ",")
+
+
+def _records(text: str, separator: str) -> Iterator[tuple[int, Sequence[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     begins = 1
     try:
         for cells in reader:
@@ -116,10 +120,20 @@ def _records(text: str) -> Iterator[tuple[int, Sequence[str]]]:
 def _header(head: Sequence[str], columns: Collection[str]) -> Sequence[str]:
     names = [name.lower() for name in head]
     known = f"The columns are {', '.join(columns)}."
-    for name in names:
-        if name not in columns:
+    if not set(names) & set(columns):
+        raise UnreadableFile(
+            "the first row of the file names no column that is known", hint=f"Put a header above the rows. {known}"
+        )
+    for place, name in enumerate(names, start=1):
+        if not name:
             raise UnreadableFile(
-                f"the header has a column {quoted(name)} that is not known", hint=f"{nearest(name, columns)}{known}"
+                f"column {place} of the header has no name",
+                hint="Name it, or take it out: a separator at the end of the header begins a column.",
+            )
+        if name not in columns:
+            # It may be a value all the same, and is not shown.
+            raise UnreadableFile(
+                f"column {place} of the header is none that is known", hint=f"{nearest(name, columns)}{known}"
             )
         if names.count(name) > 1:
             raise UnreadableFile(f'the header has the column "{name}" twice', hint="Leave one of them out.")

@@ -144,7 +144,7 @@ async def test_lines_are_imported_from_csv_and_json_lines_without_a_word_of_a_pa
         (("extend", "--region", "eu", "--days", "0", "--run", "x"), 2, "--days is"),
         (("extend", "--region", "EU", "--days", "1", "--run", "x"), 2, "--region is"),
         (("extend", "--region", "eu", "--pair", "us1", "--days", "1", "--run", "x"), 3, "no pair"),
-        (("import", "{file}", "--run", "x"), 2, "that is not known"),
+        (("import", "{file}", "--run", "x"), 2, "names no column that is known"),
         (("show", "nothing"), 3, 'no bulk run "nothing"'),
         (("show", "nothing", "--state", "odd"), 2, "an item's state is one of"),
         (("resume", "nothing"), 3, 'no bulk run "nothing"'),
