@@ -1,5 +1,6 @@
 """Writing the message that is true now, and handing it over."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from activities.errors import translated
 from activities.heartbeat import heartbeats
 from twinline import mail as mailing
 from twinline import metrics
+from twinline.errors import Unavailable
 from twinline.inventory import Inventory
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger, mails
@@ -19,6 +21,9 @@ from twinline.ledger.mails import LedgerMailFacts, LoadedMail
 from twinline.messages import HalfState, MailChoice, MailKind, MailState, MailTask, NameOf
 
 SMTP_TIMEOUT = 60.0
+NOTE_PATIENCE, NOTE_PAUSE = 30.0, 0.5
+"""Seconds for which an outcome is recorded again while the ledger is away, and between two tries; with the conversation
+that is less than the activity has."""
 
 
 class MailActivities:
@@ -132,34 +137,59 @@ class MailActivities:
                 mail = await mails.load_mail(tx, mail_id)
             if mail.state in (MailState.ACCEPTED, MailState.REFUSED):
                 return mail.state
-            try:
-                await self._hand_over(mail)
-            except mailing.MailRefused as error:
-                metrics.MAILS.labels(mail.kind, "refused").inc()
-                return await self._note(mail_id, MailState.REFUSED, f"{error.stage}:{error.code}")
-            except mailing.MailTemporary as error:
-                metrics.MAILS.labels(mail.kind, "temporary").inc()
-                await self._note(mail_id, MailState.STORED, f"{error.stage}:{error.code}")
-                raise _again(error) from None
-            except mailing.MailOutcomeUnknown as error:
-                metrics.MAILS.labels(mail.kind, "unknown").inc()
-                await self._note(mail_id, MailState.UNKNOWN, f"{error.stage}:{error.code}")
-                raise _again(error) from None
-            metrics.MAILS.labels(mail.kind, "accepted").inc()
-            return await self._note(mail_id, MailState.ACCEPTED, None)
+            async with heartbeats():
+                if mail.attempts < activity.info().attempt - 1:
+                    # An earlier try left no word. A ledger that can't even take this would not take the next one's.
+                    await self._note(mail_id, MailState.UNKNOWN, "unrecorded")
+                return await self._try(mail)
+
+    async def _try(self, mail: LoadedMail) -> MailState:
+        """Hand a message over once, and record what became of it."""
+        try:
+            await self._hand_over(mail)
+        except mailing.MailRefused as error:
+            metrics.MAILS.labels(mail.kind, "refused").inc()
+            return await self._note(mail.mail_id, MailState.REFUSED, f"{error.stage}:{error.code}")
+        except mailing.MailTemporary as error:
+            metrics.MAILS.labels(mail.kind, "temporary").inc()
+            await self._note(mail.mail_id, MailState.STORED, f"{error.stage}:{error.code}")
+            raise _again(error) from None
+        except mailing.MailOutcomeUnknown as error:
+            metrics.MAILS.labels(mail.kind, "unknown").inc()
+            await self._note(mail.mail_id, MailState.UNKNOWN, f"{error.stage}:{error.code}")
+            raise _again(error) from None
+        metrics.MAILS.labels(mail.kind, "accepted").inc()
+        return await self._note(mail.mail_id, MailState.ACCEPTED, None)
 
     async def _hand_over(self, mail: LoadedMail) -> None:
-        async with heartbeats():
-            await mailing.hand_over(
-                self._target,
-                sender=_bare(self._inventory.service.mail_from),
-                recipient=mail.recipient.get_secret_value(),
-                message=mail.body,
-                timeout=SMTP_TIMEOUT,
-                tls_context=self._tls,
-            )
+        await mailing.hand_over(
+            self._target,
+            sender=_bare(self._inventory.service.mail_from),
+            recipient=mail.recipient.get_secret_value(),
+            message=mail.body,
+            timeout=SMTP_TIMEOUT,
+            tls_context=self._tls,
+        )
 
     async def _note(self, mail_id: str, state: MailState, error: str | None) -> MailState:
+        """Record what became of a try, although the ledger is away for a while or the worker ends.
+
+        An answer that is forgotten is a mail that comes again. Raises Unavailable when the ledger stays away.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + NOTE_PATIENCE
+        while True:
+            recording = asyncio.create_task(self._record(mail_id, state, error))
+            try:
+                return await asyncio.shield(recording)
+            except asyncio.CancelledError:
+                return await recording
+            except Unavailable:
+                if loop.time() > until:
+                    raise
+            await asyncio.sleep(NOTE_PAUSE)
+
+    async def _record(self, mail_id: str, state: MailState, error: str | None) -> MailState:
         async with self._ledger.write() as tx:
             return await mails.record_handover(tx, mail_id, state=state, now=datetime.now(UTC), error=error)
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import sysconfig
 from asyncio.subprocess import DEVNULL
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -255,6 +256,8 @@ class Watch(temporalio.client.Interceptor, temporalio.worker.Interceptor):
         self.clock: Clock | None = None
         self.before: dict[str, Callable[[Any], Awaitable[Any]]] = {}
         """By the name of an activity: what is awaited first, and gives the argument that it then gets."""
+        self.cut_off: Counter[str] = Counter()
+        """By the name of an activity: how often its worker ended before it knew what came of it."""
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         return _Telling(next, self)
@@ -276,6 +279,9 @@ class _Telling(ActivityInboundInterceptor):
         clock.under_way += 1
         try:
             return await super().execute_activity(input)
+        except asyncio.CancelledError:
+            self._watch.cut_off[info.activity_type] += 1
+            raise
         finally:
             clock.under_way -= 1
 

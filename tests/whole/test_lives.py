@@ -438,6 +438,9 @@ class Life(RuleBasedStateMachine):
                 self.keep_law(check_secrets(self.world))
         finally:
             self.around.counts.update(self.world.counts)
+            self.around.counts["clock helped on"] += self.house.clock.helped
+            for activity, times in self.house.times.watch.cut_off.items():
+                self.around.counts[f"cut off: {activity}"] += times
             self.around.run(self.end())
             shutil.rmtree(self.folder)
 

@@ -22,6 +22,7 @@ from tests.whole.house import FIRST, FORGETFUL, House
 from tests.whole.picture import PAIRS, Broken, Line, Picture, Told, identity, lifting, target
 from twinline.errors import NothingToRetry, TwinlineError, Unavailable, UnknownHalf, UnknownOrder
 from twinline.ledger import models
+from twinline.ledger.filing import fingerprint_of
 from twinline.ledger.lines import password_of
 from twinline.ledger.mails import load_mail
 from twinline.messages import (
@@ -33,6 +34,7 @@ from twinline.messages import (
     MailKind,
     MailState,
     MoveOrder,
+    NameOf,
     Order,
     OrderStatus,
     PasswordOrder,
@@ -279,6 +281,7 @@ class World:
             query = select(models.Event).where(col(models.Event.id) > self._seen_events)
             events = list(await tx.session.exec(query.order_by(col(models.Event.id))))
             withdrawn = {row.identity for row in await tx.session.exec(select(models.Withdrawal))}
+            bodies = {fingerprint_of(tx, order): order for order in self.asked}
         self._withdraw(withdrawn - self.picture.withdrawn)
         for event in events:
             self._seen_events = event.id or 0
@@ -293,7 +296,7 @@ class World:
             told = Told(event.what, why, event.at, names[event.line_id][0], grant_id, after)
             self._note_nearness(told)
             picture = self.picture.copy()
-            self.versions.append(self._apply(picture, told))
+            self.versions.append(self._apply(picture, told, None if row is None else bodies.get(row.fingerprint)))
             self.changes.append((told.at, len(self.versions) - 1, told.username))
             self.counts[f"event {told.what}"] += 1
 
@@ -323,7 +326,7 @@ class World:
                 return row
         raise Broken(f"I10: no order was cancelled at {event.at}")
 
-    def _apply(self, picture: Picture, told: Told) -> Picture:
+    def _apply(self, picture: Picture, told: Told, body: Order | None) -> Picture:
         asked = {identity(order) for order in self.asked}
         match told.what:
             case "grant.ended" | "grant.overtaken":
@@ -335,7 +338,7 @@ class World:
             case "block.lifted" if told.why not in asked:
                 picture.lift(told)
             case _ if told.what in ORDER_EVENTS:
-                picture = self._take(picture, told)
+                picture = self._take(picture, told, body)
             case _:
                 raise Broken(f"I10: no rule brings about {told.what} of {told.username}")
         line = picture.lines[told.username]
@@ -344,11 +347,13 @@ class World:
             raise Broken(f"after {told.what} ({told.why}) {line.name} should be {line.shown()}, and is {shown}")
         return picture
 
-    def _take(self, before: Picture, told: Told) -> Picture:
-        """An order was committed; of several bodies under one id, the one that explains what came of it."""
+    def _take(self, before: Picture, told: Told, body: Order | None) -> Picture:
+        """An order was committed: of several bodies under one id the ledger's, or the one that explains what came."""
         asked = {order.fingerprint(): order for order in self.asked if identity(order) == told.why}
         if not asked:
             raise Broken(f"I10: nobody asked for {told.why}")
+        if body is not None and body.fingerprint() in asked:
+            asked = {body.fingerprint(): body}
         shown = _readable(told.after)
         picture = before
         for order in asked.values():
@@ -471,8 +476,9 @@ class World:
             if self._bodies.get(message_id) != mail.raw:
                 raise Broken(f"I5: a mail that is not the one that was stored: {mail.subject}")
         more = sum(copies.values()) - len(copies)
-        if more > self.answers_lost + self.house.lapses.happened:
-            raise Broken(f"I5: {more} mails were handed over again, and {self.answers_lost} answers were lost")
+        lost = self.answers_lost + self.house.times.watch.cut_off[NameOf.HAND_OVER_MAIL]
+        if more > lost:
+            raise Broken(f"I5: {more} mails were handed over again, and at most {lost} answers were lost")
         about = {order.grant_id or order.ref.partition("/")[0] for order in orders} | {order.id for order in orders}
         ordered = {order.grant_id or order.id: order.identity for order in orders}
         for row in rows:
