@@ -479,7 +479,7 @@ class World:
         lost = self.answers_lost + self.house.times.watch.cut_off[NameOf.HAND_OVER_MAIL]
         if more > lost:
             raise Broken(f"I5: {more} mails were handed over again, and at most {lost} answers were lost")
-        about = {order.grant_id or order.ref.partition("/")[0] for order in orders} | {order.id for order in orders}
+        about = {each for order in orders for each in (order.id, order.grant_id, order.block_id)}
         ordered = {order.grant_id or order.id: order.identity for order in orders}
         for row in rows:
             if row.state is MailState.ACCEPTED and row.message_id not in self._message_ids:
@@ -507,7 +507,11 @@ class World:
         lately = [version.lines[name] for version in self.versions[first:] if name in version.lines]
         states = {line.state for line in lately}
         match mail.kind:
-            case MailKind.CREDENTIALS | MailKind.SECOND_HALF:
+            case MailKind.CREDENTIALS:
+                # Who is new and blocked needs them for the time after.
+                new = any(mail.ref == next(iter(line.grants)) for line in lately)
+                true = "present" in states or (new and "blocked" in states)
+            case MailKind.SECOND_HALF:
                 true = "present" in states
             case MailKind.BLOCKED:
                 true = any(line.blocks for line in lately)
