@@ -78,6 +78,16 @@ async def tell(ledger: Ledger, twinline: Twinline | None, view: OrderView) -> To
     return Told(receipt=receipt, done=status is not None and status.done, first_hand=False)
 
 
+async def changed_since(ledger: Ledger, receipt: Receipt) -> bool:
+    """Whether hosts must hold something else by now than they did when the order ended; raises Unavailable."""
+    async with ledger.read() as tx:
+        halves = await line_progress(tx, receipt.line)
+    shown = {
+        half.host: half.revision for half in receipt.halves if half.state in (HalfState.APPLIED, HalfState.REMOVED)
+    }
+    return any(half.host in shown and half.wanted > shown[half.host] for half in halves)
+
+
 async def repaired_since(ledger: Ledger, receipt: Receipt) -> tuple[HalfProgress, ...]:
     """Halves that the order ended without, and that were brought in step afterwards; raises Unavailable."""
     given_up = {half.host for half in receipt.halves if half.state is HalfState.ABANDONED}

@@ -53,6 +53,11 @@ async def show_order(name: OrderName, *, as_json: bool) -> int:
         code = show_status(status, as_json=as_json, page=context.page())
         for half in await order_lookup.repaired_since(ledger, told.receipt):
             say(f"Since then {half.host} was brought in step again: it is {half.state}.")
+        if view.settled_at is not None and await order_lookup.changed_since(ledger, told.receipt):
+            say(
+                f"So it stood when the order ended, at {moment(view.settled_at)}. The line has changed since: "
+                f"`twinline line show {view.username}` tells how it stands."
+            )
         return code
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from starter.cli.render import Exit, block_line, cells, moment, plain_table, show_table
 from starter.explain import meaning
-from twinline.messages import BlockInfo, HalfReceipt, HalfState, MailReceipt, MailState, OrderKind, Receipt
+from twinline.messages import HalfReceipt, HalfState, MailReceipt, MailState, OrderKind, Receipt
 from twinline.spans import span
 
 DAEMONS = {"multics": "MultiCS", "oscam": "OSCam"}
@@ -145,11 +145,11 @@ def _halves_in_words(receipt: Receipt) -> str:
     if len(serve) == len(receipt.halves):
         return f"{everybody} serve the line"
     if len(refuse) == len(receipt.halves):
-        return f"{everybody} refuse the line{_because(receipt.blocks)}"
+        return f"{everybody} refuse the line{_because(receipt)}"
     refuse = [host for host in refuse if host not in left]
     parts = [
         f"{_listed(serve)} {_verb(serve, 'serve')} the line" if serve else "",
-        f"{_listed(refuse)} {_verb(refuse, 'refuse')} the line{_because(receipt.blocks)}" if refuse else "",
+        f"{_listed(refuse)} {_verb(refuse, 'refuse')} the line{_because(receipt)}" if refuse else "",
         f"{_listed(left)} {_verb(left, 'hold')} it no longer" if left else "",
         f"{_listed(given_up)} {'was' if len(given_up) == 1 else 'were'} abandoned" if given_up else "",
         f"{_listed(follow)} {_verb(follow, 'follow')}: twinline keeps trying, and `{show_command(receipt)}` tells "
@@ -189,8 +189,9 @@ def _mail_in_words(mail: MailReceipt | None, *, done: bool) -> str:
             return "nobody can tell yet whether the mail server took the mail, so the same mail is handed over again"
 
 
-def _because(blocks: Sequence[BlockInfo]) -> str:
-    if not blocks:
+def _because(receipt: Receipt) -> str:
+    blocks = receipt.blocks
+    if not blocks or receipt.kind is OrderKind.CLOSE:
         return ""
     owners = dict.fromkeys(str(block.owner) for block in blocks)
     return f" (blocked by {_listed(list(owners))})"

@@ -342,6 +342,18 @@ async def test_orders_are_shown_and_listed(cli: Cli, line: str) -> None:
         assert (missing.code, missing.json["type"]) == (3, "UnknownOrder")
 
 
+async def test_an_order_of_before_is_not_told_as_how_the_line_stands_now(cli: Cli, line: str) -> None:
+    order = ("renew", line, "--days", "1", "--order", "R-shown")
+    assert (await cli(*order)).code == 0
+    assert (await cli("order", "show", "R-shown")).err == ""
+    await cli("block", line, "--case", "AB-shown", "--reason", "a test", "--owner", "operator")
+    shown = await cli("order", "show", "R-shown")
+    await cli("unblock", line, "--case", "AB-shown", "--owner", "operator")
+    assert "Both halves serve the line" in shown.out
+    assert "So it stood when the order ended" in shown.err
+    assert f"`twinline line show {line}`" in shown.err
+
+
 async def test_a_block_and_its_lifting_are_told_apart_by_their_kind(cli: Cli, line: str) -> None:
     await cli("block", line, "--case", "AB-7", "--reason", "a test", "--owner", "operator")
     await cli("unblock", line, "--case", "AB-7", "--owner", "operator")

@@ -99,6 +99,12 @@ FOLLOWS = (
             Exit.DONE,
             "Both halves refuse the line (blocked by abuse); the mail was accepted.",
         ),
+        (
+            receipt(REMOVED, REMOVED, blocks=(ABUSE,), kind=OrderKind.CLOSE),
+            DONE,
+            Exit.DONE,
+            "Both halves refuse the line; the mail was accepted.",
+        ),
         (receipt(second=FAILING), GOES_ON, Exit.GOING_ON, f"{FOLLOWS}; the mail was accepted."),
         (
             receipt(second=ABANDONED),
