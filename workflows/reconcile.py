@@ -21,11 +21,20 @@ AT_MOST: Final = timedelta(minutes=9)
 class Reconcile:
     """Ends what is past its end, drives on what is behind, and repairs what differs from the ledger."""
 
+    def __init__(self) -> None:
+        self._so_far: Reconciled | None = None
+
+    @workflow.query
+    def progress(self) -> Reconciled | None:
+        """What has come of it so far; None until the ledger has answered."""
+        return self._so_far
+
     @workflow.run
     async def run(self, task: ReconcileTask) -> Reconciled:
         """The ledger first, whether or not the host answers: an end must not wait for a host that is down."""
         sweep = Sweep(host=task.host, at=workflow.now())
         ended = await in_ledger(NameOf.END_OVERDUE, sweep, int, summary="end what is past its end")
+        self._come_to(Reconciled(host=task.host, ended=ended, found=None), "It is compared with the ledger now.")
         try:
             found = await workflow.execute_activity(
                 NameOf.RECONCILE_HOST,
@@ -41,5 +50,21 @@ class Reconcile:
         except ActivityError as error:
             cause = error.cause
             code = cause.type if isinstance(cause, ApplicationError) and cause.type else "WorkerLost"
-            return Reconciled(host=task.host, ended=ended, found=None, error=code)
-        return Reconciled(host=task.host, ended=ended, found=found)
+            failed = Reconciled(host=task.host, ended=ended, found=None, error=code)
+            return self._come_to(failed, f"It could not be compared: `{code}`. The next Reconcile tries again.")
+        return self._come_to(Reconciled(host=task.host, ended=ended, found=found), _in_words(found))
+
+    def _come_to(self, so_far: Reconciled, then: str) -> Reconciled:
+        self._so_far = so_far
+        workflow.set_current_details(
+            f"Host `{so_far.host}`. Ends that were overdue and were carried out: {so_far.ended}.\n\n{then}"
+        )
+        return so_far
+
+
+def _in_words(found: HostReconciled) -> str:
+    behind = ", ".join(f"{count} with `{code}`" for code, count in sorted(found.behind.items())) or "none"
+    return (
+        f"Lines that were not as the ledger wants them: {found.drifted}. Halves brought in step: {found.brought}; "
+        f"still behind: {behind}."
+    )

@@ -96,7 +96,7 @@ class Term(DrivesHalves):
         line = f"`{self._start.line_id}`"
         if self._decision is None:
             ends_at = moment(self._ends_at or self._start.ends_at)
-            return (f"Line {line} is served until {ends_at}, or longer if more time is given by then.", "")
+            return (f"Line {line} has time until {ends_at}, or longer if more is given by then.", "")
         match self._decision.outcome:
             case "overtaken":
                 return (f"More time was given to line {line}, and its end is kept elsewhere.", "")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlmodel import col, select, update
+from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, ScheduleActionExecutionStartWorkflow
 from temporalio.service import RPCError
 
@@ -83,6 +84,11 @@ async def test_a_ledger_that_lost_its_grants_empties_no_host_and_goes_on_once_it
         assert done.found is not None
         assert (done.found.brought, done.found.behind) == (0, {"BlastGuard": len(lines)})
         assert {line.error for line in done.found.drift} == set()
+        handle = house.client.get_workflow_handle(reconcile_workflow_id(host))
+        assert await handle.query("progress", result_type=Reconciled) == done
+        told = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+        assert f"Host `{host}`." in told.current_details
+        assert f"still behind: {len(lines)} with `BlastGuard`." in told.current_details
 
     assert {host: house.world.read_accounts(host) for host in HOSTS} == before
     await all_there(watching)
