@@ -14,7 +14,22 @@ from typing import TextIO
 
 import typer
 
-from starter.cli import bash_words, bulk, codec, drift, erase, hosts, keys, orders, root, shown, tokens, web, world
+from starter.cli import (
+    bash_words,
+    bulk,
+    codec,
+    drift,
+    erase,
+    hosts,
+    keys,
+    option_words,
+    orders,
+    root,
+    shown,
+    tokens,
+    web,
+    world,
+)
 from starter.cli.render import Exit
 
 app = typer.Typer(
@@ -57,7 +72,7 @@ def main() -> None:
         root.without_colours()
     code = 1
     try:
-        with bash_words.taken_together():
+        with bash_words.taken_together(), option_words.completed():
             app()
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1

@@ -235,6 +235,8 @@ async def test_tab_completes_in_a_real_zsh(terminal: Terminal, alone: Alone, tmp
         ("twinline host check m", "host check mc-eu1"),
         ("twinline order show outage:7:", "show outage:7:1"),
         ("twinline block x --owner op", "--owner operator"),
+        ("twinline block x --owner=op", "--owner=operator"),
+        (f"twinline purchase --line={alone.line[:3]}", f"--line={alone.line}"),
     ):
         await press_tab(terminal, typed, completed)
     terminal.type("exit\n")
@@ -250,6 +252,8 @@ async def test_fish_offers_what_there_is(alone: Alone, tmp_path: Path) -> None:
         ("twinline host check m", ["mc-eu1"]),
         ("twinline order show outage:7:", ["outage:7:1"]),
         ("twinline block x --owner op", ["operator"]),
+        ("twinline block x --owner=op", ["--owner=operator"]),
+        ("twinline trial jane@example.org --region=", ["--region=eu"]),
     ):
         fish = await asyncio.create_subprocess_exec(
             *("fish", "-c", f"complete -C '{typed}'"), env=shell_env(tmp_path, alone.env), stdout=PIPE, stderr=PIPE
