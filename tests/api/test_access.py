@@ -1,27 +1,19 @@
 """Who may do what: tokens, scopes, and two resellers that try to get at each other's lines."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from starter.api.orders import EXAMPLES
 from tests.api.conftest import Api, Reply, Shop
-from tests.api.described import OF_TOKENS
+from tests.api.described import OF_TOKENS, Operation
 from twinline.ledger import tokens
 from twinline.tokens import Scope, allows
 
-NEEDED = {
-    "trials": Scope.TRIALS_CREATE,
-    "purchases": Scope.PURCHASES_CREATE,
-    "renewals": Scope.RENEWALS_CREATE,
-    "blocks": Scope.BLOCKS_WRITE,
-    "unblocks": Scope.BLOCKS_WRITE,
-    "passwords": Scope.ADMIN,
-    "moves": Scope.ADMIN,
-    "closes": Scope.ADMIN,
-}
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 async def test_without_a_token_that_counts_nothing_is_told(shop: Shop, api: Api, line: str) -> None:
@@ -44,19 +36,49 @@ async def test_without_a_token_that_counts_nothing_is_told(shop: Shop, api: Api,
     assert basic.status == 401
 
 
+def _written() -> dict[str, tuple[set[Scope], str]]:
+    """The scopes of every operation, and what the binding of a reseller leaves of it, as docs/api.md has them."""
+    rows = re.findall(r"^\| (`(?:GET|POST) /.*?) \| (.*?) \| (.*?) \|$", (DOCS / "api.md").read_text(), re.MULTILINE)
+    return {
+        name: ({scope for scope in Scope if f"`{scope}`" in scopes}, bound)
+        for names, scopes, bound in rows
+        for name in re.findall(r"`(.*?)`", names)
+    }
+
+
+def _harmless(operation: Operation, *, reseller: bool) -> dict[str, Any] | None:
+    """A body that is well formed, so that the scope decides, and comes to nothing."""
+    if operation.body is None:
+        return None
+    if "/bulk/" in operation.path:
+        return {"run": "matrix-2"}
+    body: dict[str, Any] = {**operation.body["example"]}
+    nobodys = {"line": "nobody99", "region": "nowhere"} | ({"owner": "reseller"} if reseller else {})
+    return body | {name: value for name, value in nobodys.items() if name in body}
+
+
+def test_the_table_of_scopes_has_every_operation() -> None:
+    assert _written().keys() == {operation.name for operation in OF_TOKENS}
+
+
+@pytest.mark.parametrize("reseller", [False, True])
 @pytest.mark.parametrize("scope", Scope)
-async def test_a_scope_allows_its_own_orders_only(shop: Shop, scope: Scope) -> None:
-    api = await shop.token(f"only-{scope.replace(':', '-')}", frozenset({scope}))
-    for kind, needed in NEEDED.items():
-        # Of a line and in a region that there are not: who may order is told that instead.
-        body = {**EXAMPLES[kind], **({"region": "nowhere"} if "region" in EXAMPLES[kind] else {})}
-        reply = await api("POST", f"/v1/{kind}", body, Prefer="wait=30")
-        if allows({scope}, needed):
-            assert (reply.status, reply.problem) in ((404, "UnknownRegion"), (404, "UnknownLine")), (kind, reply.body)
-        else:
-            assert (reply.status, reply.problem) == (403, "ScopeMissing")
-    lines = await api.get("/v1/lines")
-    assert lines.status == (200 if allows({scope}, Scope.LINES_READ) else 403)
+async def test_a_scope_allows_what_is_written_and_nothing_else(
+    shop: Shop, api: Api, line: str, *, scope: Scope, reseller: bool
+) -> None:
+    # Of the same caller, so that a reseller's token is asked about a line of its own.
+    token = await shop.token("shop", frozenset({scope}), reseller=reseller)
+    placed = await api.post("passwords", order="matrix-1", line=line)
+    assert placed.status in (200, 201)
+    for operation in OF_TOKENS:
+        scopes, bound = _written()[operation.name]
+        allowed = any(allows({scope}, each) for each in {Scope.ADMIN, *scopes}) and not (reseller and bound == "never")
+        # An order that takes `admin`, and can't be taken back.
+        address = operation.address(order_id="matrix-1", username=line)
+        reply = await token(operation.method, address, _harmless(operation, reseller=reseller), Prefer="wait=0")
+        assert (reply.status != 403) == allowed, (operation.name, reply.status, reply.body)
+        if not allowed:
+            assert reply.problem == "ScopeMissing"
 
 
 async def test_two_resellers_see_and_touch_their_own_lines_only(shop: Shop) -> None:
