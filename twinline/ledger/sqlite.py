@@ -5,6 +5,7 @@ Writers hold the lock of the file from their first statement on, so that what th
 
 import asyncio
 import contextlib
+import errno
 import os
 import sqlite3
 from functools import partial
@@ -37,11 +38,23 @@ _PASSING: Final = {
     sqlite3.SQLITE_FULL: "has no space left on its disk",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened",
 }
+_OF_DISK: Final = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
+_PASSING_ERRNO: Final = {errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO}
+_LOOK_AT_DISK: Final = "See that its disk has room (`df -h`) and that its folder may be written; then repeat it."
 _TAKEN: Final = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}
 
 
 def open_sqlite(path: Path, *, patience: float) -> Database:
-    """Open a file, which is made if need be; raises Misconfigured. `patience` seconds a writer waits for another."""
+    """Open a file, which is made if need be; `patience` seconds a writer waits for another.
+
+    Raises Misconfigured, Unavailable (its disk takes nothing).
+    """
     file = str(_created(path))
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=file),
@@ -71,6 +84,8 @@ def _created(path: Path) -> Path:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
+        if error.errno in _PASSING_ERRNO:
+            raise Unavailable(f"the ledger {path} cannot be opened: {error.strerror}", hint=_LOOK_AT_DISK) from None
         raise Misconfigured(
             f"the ledger {path} cannot be opened: {error.strerror}",
             hint=f"Let the user that runs twinline write in {path.parent}, or change TWINLINE_DATABASE_URL.",
@@ -139,10 +154,8 @@ def _translated(error: Exception) -> TwinlineError | None:
     # Extended result codes carry the primary one in their low byte.
     code = getattr(origin, "sqlite_errorcode", 0) & 0xFF
     if code in _PASSING:
-        return Unavailable(
-            f"the ledger {_PASSING[code]}",
-            hint="Repair the database file or wait until it is free; the same order can be repeated then.",
-        )
+        repair = "Repair the database file or wait until it is free; the same order can be repeated then."
+        return Unavailable(f"the ledger {_PASSING[code]}", hint=_LOOK_AT_DISK if code in _OF_DISK else repair)
     if code == sqlite3.SQLITE_NOTADB:
         return Misconfigured(
             "the ledger's file is not a database", hint="Let TWINLINE_DATABASE_URL name the ledger's own file."
