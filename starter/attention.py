@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field
 from starter.client import Twinline
 from starter.explain import meaning
 from twinline.ledger import Ledger
-from twinline.ledger.stuck import AskingHost, LateHost, StuckHalf, asking_hosts, late_hosts, stuck_halves
+from twinline.ledger.stuck import AskingHost, LateHost, StuckHalf, asking_hosts, late_hosts, require_host, stuck_halves
 from twinline.messages import Message
 from twinline.ui import Page
 
@@ -78,9 +78,11 @@ async def what_waits(
 ) -> StuckList:
     """What the ledger knows to wait; halves are late after `grace`, or at once where their host is down.
 
-    Raises Unavailable.
+    Raises UnknownHost, Unavailable.
     """
     async with ledger.read() as tx:
+        if host is not None:
+            await require_host(tx, host)
         halves = await stuck_halves(tx, host=host, username=line, limit=limit)
         hosts = () if line else await asking_hosts(tx, host=host)
         late = await late_hosts(tx, before=now - grace, host=host, username=line, limit=limit)

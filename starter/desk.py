@@ -326,7 +326,10 @@ class Desk:
         return OrderList(orders=tuple(self._summary(view, who) for view in page.orders), cursor=page.cursor)
 
     async def attention(self, who: TokenView, *, host: str | None, line: str | None, limit: int) -> StuckList:
-        """What waits for a person, and what is late, as `order list --stuck` has it; raises ScopeMissing."""
+        """What waits for a person, and what is late, as `order list --stuck` has it.
+
+        Raises ScopeMissing, UnknownHost.
+        """
         require_whole_house(who)
         now = datetime.now(UTC)
         found = await what_waits(self._ledger, now=now, grace=self._grace, host=host, line=line, limit=limit)

@@ -53,6 +53,12 @@ class RegionFull(TwinlineError):
     retryable = True
 
 
+class UnknownHost(TwinlineError):
+    """There is no host of that name."""
+
+    category = Category.NOT_FOUND
+
+
 class UnknownPair(TwinlineError):
     """The inventory has no pair of that name."""
 
@@ -234,6 +240,7 @@ ORDER_ERRORS: dict[str, type[TwinlineError]] = {
         InvalidOrder,
         UnknownRegion,
         RegionFull,
+        UnknownHost,
         UnknownPair,
         PairFull,
         SamePair,

@@ -32,7 +32,7 @@ from pydantic import (
 from twinline.errors import Misconfigured
 from twinline.messages import Protocol
 from twinline.pairing import HostOutline, PairOutline, conflicts, label
-from twinline.problems import Problem, Table, broken_rule, nearest, problems_of, quoted, unknown_key
+from twinline.problems import Problem, Table, broken_rule, nearest, problems_of, quoted, unknown_host, unknown_key
 
 DEFAULT_CAPACITY: Final = 5_000
 COMFORTABLE_CAPACITY: Final = 10_000
@@ -403,29 +403,26 @@ class Inventory(_Table):
         )
 
     def host(self, name: str) -> Host:
-        """The host of that name; raises Misconfigured when there is none."""
+        """The host of that name; raises UnknownHost when there is none."""
         for host in self.hosts:
             if host.name == name:
                 return host
-        raise _no_such("host", name, [host.name for host in self.hosts])
+        raise unknown_host(name, [host.name for host in self.hosts])
 
     def pair(self, name: str) -> Pair:
         """The pair of that name; raises Misconfigured when there is none."""
         for pair in self.pairs:
             if pair.name == name:
                 return pair
-        raise _no_such("pair", name, [pair.name for pair in self.pairs])
+        names = [pair.name for pair in self.pairs]
+        raise Misconfigured(
+            f"the inventory has no pair {quoted(name)}",
+            hint=f"{nearest(name, names)}Its pairs are: {', '.join(names) or 'none'}.",
+        )
 
     def regions(self) -> tuple[str, ...]:
         """The regions that have a pair, in the order of the file."""
         return tuple(dict.fromkeys(pair.region for pair in self.pairs))
-
-
-def _no_such(kind: str, name: str, names: Sequence[str]) -> Misconfigured:
-    return Misconfigured(
-        f"the inventory has no {kind} {quoted(name)}",
-        hint=f"{nearest(name, names)}Its {kind}s are: {', '.join(names) or 'none'}.",
-    )
 
 
 # --- the file ---------------------------------------------------------------------------------------

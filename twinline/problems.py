@@ -14,6 +14,8 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from twinline.errors import UnknownHost
+
 _RULE: Final = "rule"
 _MOST_SHOWN: Final = 80
 _MORE_TO_COME: Final = "default_factory_not_called"
@@ -60,6 +62,14 @@ def nearest(word: str, among: Iterable[str]) -> str:
     """A question after the word most like this one, with a blank behind it, or nothing."""
     close = difflib.get_close_matches(word, list(among), n=1)
     return f'Did you mean "{close[0]}"? ' if close else ""
+
+
+def unknown_host(name: str, names: Sequence[str]) -> UnknownHost:
+    """That none of these hosts has that name."""
+    return UnknownHost(
+        f"there is no host {quoted(name)}",
+        hint=f"{nearest(name, names)}The hosts are: {', '.join(names) or 'none'}.",
+    )
 
 
 def problems_of(prefix: str, table: type[BaseModel], error: ValidationError) -> Iterator[Problem]:

@@ -109,7 +109,7 @@ async def list_orders(query: Annotated[OrdersQuery, Query()], desk: TheDesk, who
     "/v1/attention",
     responses={
         200: {"content": {"application/json": {"example": ATTENTION}}},
-        **declared(*OF_TOKENS, "InvalidOrder"),
+        **declared(*OF_TOKENS, "InvalidOrder", "UnknownHost"),
     },
 )
 async def show_attention(query: Annotated[AttentionQuery, Query()], desk: TheDesk, who: Who) -> StuckList:

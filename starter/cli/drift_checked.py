@@ -63,7 +63,10 @@ def exit_for_codes(errors: Sequence[str | None]) -> Exit:
 
 
 async def check_drift(names: Sequence[str], *, as_json: bool) -> int:
-    """Compare the named hosts, or all, with the ledger; raises Misconfigured, Unavailable, KeyRingError."""
+    """Compare the named hosts, or all, with the ledger.
+
+    Raises UnknownHost, Misconfigured, Unavailable, KeyRingError.
+    """
     context = Context.load()
     found = _Found(await _compare_all(context, _hosts(context, names)))
     if as_json:

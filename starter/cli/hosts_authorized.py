@@ -28,7 +28,7 @@ class Authorized(Message):
 
 
 async def authorize(name: str, *, also: Sequence[str], as_json: bool) -> int:
-    """Print the line for a host; raises Misconfigured, InvalidOrder for what is no hash."""
+    """Print the line for a host; raises UnknownHost, Misconfigured, InvalidOrder for what is no hash."""
     host = load_inventory(Settings.load().inventory).host(name)
     if wrong := [word for word in also if not _HASH.fullmatch(word)]:
         raise InvalidOrder(

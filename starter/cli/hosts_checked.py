@@ -22,7 +22,7 @@ AT_A_TIME: Final = 8
 
 
 async def check_hosts(names: Sequence[str], *, prove_reload: bool, brief: bool, as_json: bool) -> int:
-    """Check the named hosts, or all; raises Misconfigured for settings, inventory, and a name that it lacks.
+    """Check the named hosts, or all; raises UnknownHost, Misconfigured.
 
     With `prove_reload` the ledger has to be there, for its fencing tokens; raises Unavailable, KeyRingError too.
     """

@@ -22,7 +22,7 @@ class HostList(Message):
 
 
 async def list_hosts(names: Sequence[str], *, as_json: bool) -> int:
-    """List the named hosts of the inventory, or all; raises Misconfigured, Unavailable."""
+    """List the named hosts of the inventory, or all; raises UnknownHost, Misconfigured, Unavailable."""
     context = Context.load()
     inventory = load_inventory(context.settings.inventory)
     wanted = [inventory.host(name).name for name in dict.fromkeys(names)] or [host.name for host in inventory.hosts]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from starter.attention import workflows_of
 from starter.cli.context import CONNECT_PATIENCE, Context
@@ -22,7 +22,7 @@ from twinline.errors import InvalidOrder, NothingToRetry, TwinlineError, Unavail
 from twinline.ledger import Ledger
 from twinline.ledger.halves import retry_halves
 from twinline.ledger.queries import line_view, order_view
-from twinline.ledger.stuck import stuck_halves, waiting_workflows
+from twinline.ledger.stuck import asking_hosts, require_host, stuck_halves, waiting_workflows
 from twinline.messages import AbandonHalf, HalfReceipt, Message, RetryNow
 
 TRYING: Final = "trying what waits"
@@ -44,6 +44,8 @@ class AskedList(Message):
     workflows: tuple[Asked, ...]
     reconcile: tuple[str, ...]
     """Lines for which no workflow waits; they are due for Reconcile now."""
+    hosts: tuple[str, ...] = Field(default=(), exclude_if=lambda hosts: not hosts)
+    """Hosts for which nothing waits, and which wait for a person; the next Reconcile looks at them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,9 @@ async def retry(chosen: Chosen, waiting: Waiting, *, actor: str, as_json: bool) 
         for line_id in found.alone:
             async with ledger.write() as tx:
                 await retry_halves(tx, line_id, actor=actor, now=datetime.now(UTC))
-    return _show_asked(AskedList(workflows=asked, reconcile=tuple(found.alone.values())), as_json=as_json)
+    return _show_asked(
+        AskedList(workflows=asked, reconcile=tuple(found.alone.values()), hosts=tuple(found.hosts)), as_json=as_json
+    )
 
 
 async def abandon(chosen: Chosen, waiting: Waiting, *, host: str, reason: str, actor: str, as_json: bool) -> int:
@@ -117,6 +121,8 @@ class _Found:
     workflow_ids: Sequence[str]
     alone: Mapping[str, str]
     """Names of lines that are stuck and for which nothing waits, by line id."""
+    hosts: Sequence[str] = ()
+    """Hosts that wait for a person and for which nothing waits."""
 
 
 async def _ask_all(
@@ -138,7 +144,7 @@ async def _ask_all(
 async def _find(ledger: Ledger, chosen: Chosen) -> _Found:
     """The workflows that are meant; none for an order that is done.
 
-    Raises UnknownOrder, UnknownLine, InvalidOrder (ambiguous), NothingToRetry (the line is in step).
+    Raises UnknownOrder, UnknownLine, UnknownHost, InvalidOrder (ambiguous), NothingToRetry (the line is in step).
     """
     async with ledger.read() as tx:
         if chosen.name is not None:
@@ -151,10 +157,14 @@ async def _find(ledger: Ledger, chosen: Chosen) -> _Found:
                 raise NothingToRetry(f'every half of line "{chosen.line}" is proven', hint="There is nothing to retry.")
             found = await waiting_workflows(tx, line.line_id)
             return _Found(workflow_ids=found, alone={} if found else {line.line_id: line.username})
+        if chosen.host is not None:
+            await require_host(tx, chosen.host)
         halves = await stuck_halves(tx, host=chosen.host)
+        hosts = await asking_hosts(tx, host=chosen.host)
     return _Found(
         workflow_ids=list(dict.fromkeys(workflows_of(halves))),
         alone={half.line_id: half.username for half in halves if not half.orders and not half.terms},
+        hosts=[each.host for each in hosts],
     )
 
 
@@ -197,9 +207,14 @@ def _show_asked(asked: AskedList, *, as_json: bool) -> int:
     if not as_json:
         for name in asked.reconcile:
             say(f"Nothing waits for line {name}; Reconcile takes it up in its next round.")
-        if not asked.workflows and not asked.reconcile:
+        for name in asked.hosts:
+            say(
+                f"Nothing waits for {name}; Reconcile looks at it in its next round, "
+                f"and `twinline drift repair {name}` does so now."
+            )
+        if not asked.workflows and not asked.reconcile and not asked.hosts:
             say("Nothing waits for a person.")
-    done = all(_is_done(one) for one in asked.workflows) and not asked.reconcile
+    done = all(_is_done(one) for one in asked.workflows) and not asked.reconcile and not asked.hosts
     return Exit.DONE if done else Exit.GOING_ON
 
 

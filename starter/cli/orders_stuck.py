@@ -25,7 +25,7 @@ NAMED: Final = 5
 
 
 async def list_stuck(*, host: str | None, line: str | None, limit: int, as_json: bool) -> int:
-    """List what waits for a person, and what is late; raises Misconfigured, Unavailable."""
+    """List what waits for a person, and what is late; raises UnknownHost, Misconfigured, Unavailable."""
     context = Context.load()
     now, grace = datetime.now(UTC), context.settings.grace
     async with context.ledger() as ledger:
@@ -92,10 +92,12 @@ def _print_late(late: LateHost, links: Mapping[str, str], *, now: datetime) -> N
         explained = meaning(late.reason)
         console.print(Text(f"  {late.reason}: {explained.sentence}"), soft_wrap=True)
         console.print(Text(f"  → {explained.hint}", style="dim"), soft_wrap=True)
-    elif late.down_since is None:
-        hint = "No try is on record: does a worker run? `twinline doctor` tells."
+    else:
+        hint = f"`twinline host check {late.host}` says why."
+        if late.down_since is None:
+            hint = "No try is on record: does a worker run? `twinline doctor` tells."
         console.print(Text(f"  → {hint}", style="dim"), soft_wrap=True)
-    if late.halves:
+    if late.halves and late.reason is not None:
         again = ""
         if late.next_attempt is not None and late.next_attempt > now:
             again = f" (next in {span((late.next_attempt - now).total_seconds())})"
@@ -108,7 +110,8 @@ def _print_late(late: LateHost, links: Mapping[str, str], *, now: datetime) -> N
 def late_in_words(late: LateHost, *, now: datetime) -> str:
     """Which host is late, since when, and who waits for it."""
     if late.down_since is None:
-        state = f"{late.host} answers, and is behind since {_moment(late.since, now)}"
+        # Whether it answers is not known: perhaps nobody asked it.
+        state = f"{late.host} is behind since {_moment(late.since, now)}"
     else:
         state = f"No batch gets through to {late.host} since {_moment(late.down_since, now)}"
     if not late.halves:

@@ -225,7 +225,7 @@ async def test_records_that_are_not_taken_as_they_look_are_named_without_their_p
 
 async def test_a_host_that_the_inventory_lacks_is_named(cli: Cli) -> None:
     said = await cli("host", "check", "mc-eu2", "--json")
-    assert (said.code, said.json["type"]) == (2, "Misconfigured")
+    assert (said.code, said.json["type"]) == (3, "UnknownHost")
     assert 'Did you mean "mc-eu1"?' in said.json["hint"]
 
 
@@ -441,7 +441,7 @@ async def test_what_is_no_hash_is_told(cli: Cli) -> None:
 
 async def test_a_host_or_key_that_is_missing_is_named(cli: Cli, inventory_file: Path) -> None:
     said = await cli("host", "authorize", "mc-eu9", "--json")
-    assert (said.code, said.json["type"]) == (2, "Misconfigured")
+    assert (said.code, said.json["type"]) == (3, "UnknownHost")
     inventory_file.write_text(inventory_file.read_text().replace("/keys/os-us1", "/keys/nobody"))
     said = await cli.with_env(TWINLINE_INVENTORY=str(inventory_file))("host", "authorize", "os-us1", "--json")
     assert (said.code, said.json["type"]) == (2, "Misconfigured")

@@ -19,7 +19,7 @@ async def test_hosts_are_listed_with_what_they_serve_and_wait_for(cli: Cli, worl
     assert (shown.code, shown.out.splitlines()[1].split()[:4]) == (0, ["mc-eu1", "MultiCS", "eu1", "eu"])
     assert "os-eu1" not in shown.out
     unknown = await cli("host", "list", "nowhere", "--json")
-    assert (unknown.code, unknown.json["type"]) == (2, "Misconfigured")
+    assert (unknown.code, unknown.json["type"]) == (3, "UnknownHost")
 
 
 async def test_what_waits_on_a_host_is_counted_although_nothing_answers(alone: Alone) -> None:

@@ -220,6 +220,7 @@ def test_a_condition_that_nobody_foresaw_points_to_the_log() -> None:
         (errors.UnknownOrder, 3),
         (errors.UnknownBlock, 3),
         (errors.UnknownHalf, 3),
+        (errors.UnknownHost, 3),
         (errors.UnknownPair, 3),
         (errors.RegionFull, 4),
         (errors.PairFull, 4),

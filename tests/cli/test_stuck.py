@@ -8,8 +8,9 @@ from typing import Any
 import pytest_asyncio
 
 from starter.attention import Untaken
-from starter.cli.orders_stuck import untaken_in_words
+from starter.cli.orders_stuck import late_in_words, untaken_in_words
 from tests.cli.conftest import Cli, Said
+from twinline.ledger.stuck import LateHost
 from twinline.sandbox.mailcatcher import CaughtMail
 from twinline.sandbox.world import World
 
@@ -210,6 +211,8 @@ async def test_what_makes_no_sense_is_refused_in_words(cli: Cli, line: str) -> N
         (("order", "retry", "S-1", "--host", OSCAM), 2, "InvalidOrder"),
         (("order", "retry", "no-such-order"), 3, "UnknownOrder"),
         (("order", "retry", "--line", "nobody99"), 3, "UnknownLine"),
+        (("order", "retry", "--all-stuck", "--host", "os-eu9"), 3, "UnknownHost"),
+        (("order", "list", "--stuck", "--host", "os-eu9"), 3, "UnknownHost"),
         (("order", "retry", "--line", line), 4, "NothingToRetry"),
         (("order", "retry", "the-line", "--actor", "Olga B."), 2, "InvalidOrder"),
         (("order", "abandon", "the-line", "--host", OSCAM, "--reason", "x", "--yes"), 4, "NothingToRetry"),
@@ -269,6 +272,29 @@ async def test_a_host_whose_clock_is_off_lets_nobody_in_and_says_what_to_do(
 
     lifted = await cli("unblock", line, "--case", "S-10", "--json")
     assert (lifted.code, state_of(lifted, OSCAM)) == (0, ("applied", None))
+
+
+def test_of_a_host_that_nobody_asked_it_is_not_said_that_it_answers() -> None:
+    now = datetime(2031, 5, 6, 12, 0, tzinfo=UTC)
+    since = now - timedelta(minutes=5)
+    late = LateHost(
+        host=OSCAM,
+        protocol="oscam",
+        down_since=None,
+        reason=None,
+        halves=1,
+        since=since,
+        next_attempt=None,
+        orders=(),
+        terms=(),
+    )
+    assert late_in_words(late, now=now) == (
+        "os-eu1 is behind since 2031-05-06 11:55 UTC (5 min). 1 half waits for it: no order, but Reconcile."
+    )
+    down = late.model_copy(update={"down_since": since, "halves": 0, "since": None})
+    assert late_in_words(down, now=now) == (
+        "No batch gets through to os-eu1 since 2031-05-06 11:55 UTC (5 min). Nothing waits for it yet."
+    )
 
 
 def test_orders_that_no_worker_takes_are_told_with_what_to_do() -> None:

@@ -67,6 +67,38 @@ async def test_who_wants_no_colours_gets_no_escape_code_at_all(
     assert "there is no line" in terminal.text
 
 
+async def test_orders_are_links_on_a_terminal_that_knows_colours_and_words_everywhere_else(
+    warm: Warm, terminal: Terminal, alone: Alone
+) -> None:
+    env = {**alone.env, "TWINLINE_TEMPORAL_UI": "https://temporal.example.net", "TWINLINE_GRACE": "0.001"}
+    page = "https://temporal.example.net/namespaces/default/workflows/trial%2Fcli%2FT-alone"
+    stuck = ("order", "list", "--stuck")
+
+    await warm.run(*stuck, terminal=terminal, env=env)
+    link = re.search(
+        r"\x1b\]8;[^;]*;([^\x1b]*)\x1b\\\x1b\[[0-9;]*mtrial T-alone\x1b\[0m\x1b\]8;;\x1b\\", _text(terminal)
+    )
+    assert link is not None, terminal.raw
+    assert link[1] == page
+    assert "mc-eu1 is behind since" in terminal.words
+    assert "2 halves wait" not in terminal.words
+    assert "trial T-alone" in terminal.words
+    assert page not in terminal.words
+
+    # An order that is shown has it in words, to be copied.
+    await warm.run("order", "show", "T-alone", terminal=terminal, env=env)
+    assert page in terminal.text.replace("\n", "")
+    piped = await Cli(env)(*stuck)
+    assert "trial T-alone" in piped.out
+    assert "\x1b" not in piped.out
+    terminal.raw = b""
+    for words, others in PLAIN.values():
+        await warm.run(*words, *stuck, terminal=terminal, env={**env, **others})
+    await warm.run(*stuck, "--json", terminal=terminal, env={**env, "NO_COLOR": "1"})
+    assert b"\x1b" not in terminal.raw
+    assert page in _text(terminal)
+
+
 @pytest.mark.parametrize(
     ("keys", "code", "last"),
     [

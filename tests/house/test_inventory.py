@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from twinline.errors import Category, Misconfigured
+from twinline.errors import Category, Misconfigured, UnknownHost
 from twinline.inventory import Inventory, Reload, load_inventory
 
 PASSWORD = "hunter2-never-shown"
@@ -145,7 +145,7 @@ def test_a_capacity_above_ten_thousand_is_a_warning_only(load_text: LoadText) ->
 
 def test_asking_for_what_is_not_there_names_what_is(load_text: LoadText) -> None:
     inventory = load_text(GOOD)
-    with pytest.raises(Misconfigured, match='no host "mc-eu2"') as caught:
+    with pytest.raises(UnknownHost, match='no host "mc-eu2"') as caught:
         inventory.host("mc-eu2")
     assert 'Did you mean "mc-eu1"?' in caught.value.hint
     with pytest.raises(Misconfigured, match='no pair "asia"') as caught:

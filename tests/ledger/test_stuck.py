@@ -2,9 +2,12 @@
 
 from datetime import timedelta
 
+from sqlalchemy import event
+
 from tests.ledger.support import HOUR, Desk, Pairing
+from twinline.ledger import models
 from twinline.ledger.stuck import LateHost, StuckHalf, late_hosts, stuck_halves, waiting_workflows
-from twinline.messages import HalfState, term_workflow_id
+from twinline.messages import HalfState, Recorded, term_workflow_id
 
 MULTICS, OSCAM = "mc-eu1", "os-eu1"
 
@@ -118,6 +121,31 @@ async def test_what_waits_for_a_host_that_is_down_is_late_at_once_and_the_rest_a
     assert await late(desk) == (down,)
     await desk.prove(MULTICS)
     assert await late(desk) == ()
+
+
+async def test_all_that_are_late_are_counted_and_no_more_are_read_than_are_told(desk: Desk) -> None:
+    began = desk.now
+    trials: list[Recorded] = []
+    for number in range(4):
+        trials.append(await desk.trial(f"{number}@example.com"))
+        desk.now += HOUR
+    await desk.fail(MULTICS, *(trial.line_id for trial in trials))
+    loaded: list[object] = []
+
+    def note_half(half: object, _: object) -> None:
+        loaded.append(half)
+
+    async with desk.ledger.read() as tx:
+        event.listen(models.Half, "load", note_half)
+        try:
+            found = await late_hosts(tx, before=desk.now, limit=2)
+        finally:
+            event.remove(models.Half, "load", note_half)
+
+    assert [(each.host, each.halves, each.since) for each in found] == [(MULTICS, 4, began), (OSCAM, 4, began)]
+    # The first two of each host.
+    assert {order.order for each in found for order in each.orders} == {"o-1", "o-2"}
+    assert len(loaded) == 4
 
 
 async def test_a_host_that_is_down_is_told_though_nothing_waits_for_it(desk: Desk) -> None:

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from pydantic import AwareDatetime
-from sqlmodel import col, or_, select
+from sqlmodel import and_, col, func, or_, select
 
 from twinline.ledger import models
 from twinline.ledger.tx import ReadTx
 from twinline.ledger.types import utc
 from twinline.messages import HalfState, Message, OrderKind, Protocol, Recorded, term_workflow_id, until_workflow_id
+from twinline.problems import unknown_host
 
 
 class WaitingOrder(Message):
@@ -66,6 +68,13 @@ class LateHost(Message):
     """Workflow ids of Terms that carry out an end."""
 
 
+async def require_host(tx: ReadTx, name: str) -> None:
+    """Raise UnknownHost when the ledger knows no host of that name."""
+    names = (await tx.session.exec(select(models.Host.name).order_by(models.Host.name))).all()
+    if name not in names:
+        raise unknown_host(name, names)
+
+
 async def late_hosts(
     tx: ReadTx, *, before: datetime, host: str | None = None, username: str | None = None, limit: int = 1000
 ) -> tuple[LateHost, ...]:
@@ -74,39 +83,55 @@ async def late_hosts(
     Of at most `limit` halves of each it is told who waits for them, those behind the longest first.
     """
     half, row = models.Half, models.Host
-    query = select(half, row).join(models.Line).join(row)
-    query = query.where(half.wanted > half.proven, col(half.attention).is_(None), col(row.attention).is_(None))
-    query = query.where(half.state != HalfState.ABANDONED)
-    query = query.where(or_(col(row.down_since).is_not(None), col(half.behind_since) <= utc(before)))
-    if host is not None:
-        query = query.where(half.host == host)
-    if username is not None:
-        query = query.where(models.Line.username_casefold == username.casefold())
-    found = (await tx.session.exec(query.order_by(col(half.behind_since), col(half.line_id)))).all()
-    down = select(row).where(col(row.down_since).is_not(None), col(row.attention).is_(None))
+    late = (
+        half.wanted > half.proven,
+        col(half.attention).is_(None),
+        col(row.attention).is_(None),
+        half.state != HalfState.ABANDONED,
+        or_(col(row.down_since).is_not(None), col(half.behind_since) <= utc(before)),
+        *([] if host is None else [half.host == host]),
+        *([] if username is None else [models.Line.username_casefold == username.casefold()]),
+    )
+    counts = select(half.host, func.count(), func.min(col(half.behind_since)), func.min(col(half.next_attempt)))
+    counts = counts.join(models.Line).join(row).where(*late).group_by(half.host)
+    counted = {name: _Late(many, since, again) for name, many, since, again in await tx.session.exec(counts)}
+    rank = func.row_number().over(partition_by=half.host, order_by=(col(half.behind_since), col(half.line_id)))
+    ranked = select(half.line_id, half.host, rank.label("rank")).join(models.Line).join(row).where(*late).subquery()
+    first = select(half).join(ranked, and_(half.line_id == ranked.c.line_id, half.host == ranked.c.host))
+    told = (await tx.session.exec(first.where(ranked.c.rank <= limit).order_by(ranked.c.rank))).all()
+    down = select(row).where(col(row.attention).is_(None))
+    names = col(row.name).in_(list(counted))
+    wanted = names if username is not None else or_(names, col(row.down_since).is_not(None))
     if host is not None:
         down = down.where(row.name == host)
-    hosts = {each.name: each for _, each in found}
-    if username is None:
-        hosts |= {each.name: each for each in (await tx.session.exec(down)).all()}
-    halves = {name: [each for each, _ in found if each.host == name] for name in sorted(hosts)}
-    waiting = await _waiting(tx, {each.line_id for some in halves.values() for each in some[:limit]})
-    return tuple(_late_host(hosts[name], some, waiting, limit=limit) for name, some in halves.items())
+    waiting = await _waiting(tx, {each.line_id for each in told})
+    return tuple(
+        _late_host(each, counted.get(each.name, _Late()), [half for half in told if half.host == each.name], waiting)
+        for each in (await tx.session.exec(down.where(wanted).order_by(row.name))).all()
+    )
 
 
-def _late_host(row: models.Host, halves: Sequence[models.Half], waiting: "_Waiting", *, limit: int) -> LateHost:
-    orders = {order.workflow_id: order for half in halves[:limit] for order in waiting.orders(half)}
-    tried = [half for half in halves if half.last_error is not None]
+class _Late(NamedTuple):
+    """How many halves of a host are late, since when the first of them, and when one is tried next."""
+
+    halves: int = 0
+    since: datetime | None = None
+    next_attempt: datetime | None = None
+
+
+def _late_host(row: models.Host, late: _Late, told: Sequence[models.Half], waiting: "_Waiting") -> LateHost:
+    orders = {order.workflow_id: order for half in told for order in waiting.orders(half)}
+    tried = [half for half in told if half.last_error is not None]
     return LateHost(
         host=row.name,
         protocol=row.protocol,
         down_since=row.down_since,
         reason=None if not tried else max(tried, key=lambda half: half.attempts).last_error,
-        halves=len(halves),
-        since=min((half.behind_since for half in halves if half.behind_since is not None), default=None),
-        next_attempt=min((half.next_attempt for half in halves if half.next_attempt is not None), default=None),
+        halves=late.halves,
+        since=late.since,
+        next_attempt=late.next_attempt,
         orders=tuple(orders.values()),
-        terms=tuple(dict.fromkeys(term for half in halves[:limit] for term in waiting.terms(half))),
+        terms=tuple(dict.fromkeys(term for half in told for term in waiting.terms(half))),
     )
 
 
