@@ -168,6 +168,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             variable="TWINLINE_METRICS",
             ledger=ledger,
             ready=WorkerReadiness(ledger, Twinline(client), workers, settings.keys),
+            temporal=Twinline(client).answers,
             sdk=core.metrics,
         )
         stack.enter_context(port)

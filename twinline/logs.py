@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Collection, Generator, Mapping
@@ -27,6 +28,10 @@ VARIABLE: Final = "TWINLINE_LOG"
 Style = Literal["json", "text"]
 Fact = str | int | float | bool
 Link = Callable[[str, str], str]
+
+_SDK: Final = "temporalio.core"
+_REPEATED: Final = re.compile(r"gRPC call (\w+) retried \d+ times")
+_SELDOM_SECONDS: Final = 60.0
 
 IDS: Final = (
     *("order", "kind", "caller", "line", "host"),
@@ -78,6 +83,7 @@ def set_up(secrets: Collection[str] = (), *, link: Link | None = None, stream: T
     style = _style(os.environ.get(VARIABLE, ""), terminal=out.isatty())
     handler = logging.StreamHandler(out)
     handler.setFormatter(JsonLines(secrets, link) if style == "json" else Text(secrets, link))
+    handler.addFilter(_Seldom())
     root = logging.getLogger()
     for old in root.handlers[:]:
         if isinstance(old.formatter, _Redacting):
@@ -89,6 +95,24 @@ def set_up(secrets: Collection[str] = (), *, link: Link | None = None, stream: T
     logging.captureWarnings(capture=True)
     _catch_what_nobody_caught()
     return style
+
+
+class _Seldom(logging.Filter):
+    """Lets through once a minute that Temporal's SDK repeats a call: each of its pollers says so, again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is told; by the record's own time."""
+        found = _REPEATED.match(str(record.msg)) if record.name == _SDK else None
+        if found is None:
+            return True
+        if record.created - self._told.get(found[1], -_SELDOM_SECONDS) < _SELDOM_SECONDS:
+            return False
+        self._told[found[1]] = record.created
+        return True
 
 
 def give_up(error: TwinlineError, *, style: Style) -> None:

@@ -8,8 +8,10 @@ import asyncio
 import json
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -55,13 +57,18 @@ class MetricsPort:
         variable: str,
         ledger: Ledger | None,
         ready: Callable[[], Coroutine[Any, Any, Readiness]],
+        temporal: Callable[[], Coroutine[Any, Any, bool]] | None = None,
         sdk: str | None = None,
     ) -> None:
-        """`variable` is where the address comes from; `sdk` is where Temporal's SDK serves what it counts."""
+        """`variable` is where the address comes from; `sdk` is where Temporal's SDK serves what it counts.
+
+        `temporal` asks whether Temporal answers; without it, as without a ledger, nothing is told of that.
+        """
         self._address = address
         self._variable = variable
         self._ledger = ledger
         self._ready = ready
+        self._temporal = temporal
         self._sdk = sdk
         self._loop = asyncio.get_running_loop()
         self._ended = threading.Event()
@@ -119,16 +126,22 @@ class MetricsPort:
             return
 
     def _metrics(self) -> bytes:
-        parts = [generate_latest(REGISTRY), _text(self._families()), self._of_the_sdk()]
+        parts = [generate_latest(REGISTRY), _text(list(self._families())), self._of_the_sdk()]
         return b"".join(parts)
 
     def _families(self) -> Iterable[Metric]:
-        if self._ledger is None:
-            return []
         now = datetime.now(UTC)
-        found = self._in_loop(_standing(self._ledger, now))
-        up = GaugeMetricFamily("twinline_ledger_up", "Whether the ledger answered this time.", value=found is not None)
-        return [up, *([] if found is None else families_of(found, now))]
+        # Both are under way together: one that hangs must not have the scrape time out before the other is told.
+        temporal = None if self._temporal is None else self._begin(self._temporal())
+        ledger = None if self._ledger is None else self._begin(_standing(self._ledger, now))
+        if temporal is not None:
+            up = self._answer(temporal) is True
+            yield GaugeMetricFamily("twinline_temporal_up", "Whether Temporal answered this time.", value=up)
+        if ledger is not None:
+            found = self._answer(ledger)
+            up = found is not None
+            yield GaugeMetricFamily("twinline_ledger_up", "Whether the ledger answered this time.", value=up)
+            yield from [] if found is None else families_of(found, now)
 
     def _of_the_sdk(self) -> bytes:
         if self._sdk is None:
@@ -142,7 +155,12 @@ class MetricsPort:
 
     def _in_loop(self, work: Coroutine[Any, Any, T]) -> T | None:
         """What the event loop finds out; None when it does not in time, or can't."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return self._answer(self._begin(work))
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _answer(self, future: Future[T]) -> T | None:
         try:
             return future.result(PATIENCE)
         except (TooLate, TwinlineError):
@@ -234,6 +252,6 @@ def _server(address: tuple[str, int], answer_to: Callable[[str], tuple[HTTPStatu
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base's own
-            log.info("a scrape broke off", exc_info=True)
+            log.info("a scrape broke off", extra={"error": type(sys.exception()).__name__})
 
     return Server(address, Handler)

@@ -26,7 +26,7 @@ def exported() -> set[str]:
     moment = datetime(2026, 11, 26, tzinfo=UTC)
     nothing = Standing(hosts=(), pairs=(), mails_waiting=0, oldest_mail=None, grants_overdue=0, oldest_overdue=None)
     assert _of_the_api
-    names: set[str] = {"twinline_ledger_up"}
+    names: set[str] = {"twinline_ledger_up", "twinline_temporal_up"}
     for family in (*REGISTRY.collect(), *families_of(nothing, moment)):
         suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
         names |= {family.name + suffix for suffix in suffixes}
@@ -79,6 +79,13 @@ def test_commands_of_the_pages_are_ones_that_there_are(page: str, line: str) -> 
         found[0].parse(rest)
 
 
+def test_a_log_is_read_past_what_is_not_ours() -> None:
+    """The words of systemd, and a process's first one, stand among our lines in the journal: jq alone stops there."""
+    for page in (*PAGES, RUNBOOKS.parent / "oncall.md"):
+        for words in re.findall(r"^journalctl .*$", page.read_text(), flags=re.MULTILINE):
+            assert re.search(r" -o cat \| jq -R 'fromjson\? \| select\(.+\)", words), f"{page.stem}: {words}"
+
+
 def page_types(line: str) -> bool:
     """Whether it stands there to be typed as it is; a command may also be named alone."""
     return any(line in page.read_text().splitlines() for page in PAGES)
@@ -87,6 +94,7 @@ def page_types(line: str) -> bool:
 FIRES = {
     "WorkerMissing": [],
     "LedgerDown": ["twinline_ledger_up 0"],
+    "TemporalDown": ["twinline_temporal_up 0"],
     "HostStopped": ['twinline_host_state{host="h",state="stopped",reason="X"} 1'],
     "HostDown": ['twinline_host_state{host="h",state="down",reason="X"} 1'],
     "HalvesStuck": ['twinline_halves_stuck{host="h"} 1'],
@@ -119,6 +127,7 @@ FIRES = {
 """What makes each alert fire: a value that stays, or one that grows by so much a minute."""
 QUIET = [
     "twinline_ledger_up 1",
+    "twinline_temporal_up 1",
     'twinline_host_state{host="h",state="up",reason=""} 1',
     'twinline_halves_stuck{host="h"} 0',
     'twinline_halves_waiting_oldest_seconds{host="h"} 1799',

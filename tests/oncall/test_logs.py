@@ -221,6 +221,27 @@ def test_a_strange_fact_leaves_the_line_json_and_bounded(value: object) -> None:
     assert json.loads(line)["level"] == "warning"
 
 
+def test_that_temporal_is_away_is_told_once_a_minute_and_not_by_each_poller(stream: io.StringIO) -> None:
+    sdk = logging.getLogger("temporalio.core")
+
+    def tell(second: float, message: str) -> None:
+        record = sdk.makeRecord(sdk.name, logging.WARNING, __file__, 1, message, (), None)
+        record.created = second
+        sdk.handle(record)
+
+    for second in range(0, 90, 10):
+        for call in ("poll_activity_task_queue", "poll_workflow_task_queue"):
+            tell(second, f"gRPC call {call} retried {6 + second} times {{'error': 'tcp connect error'}}")
+    tell(90, "Network error while sending worker heartbeat")
+    said = [line["message"] for line in lines(stream)]
+    assert [message.partition("'")[0] for message in said[:-1]] == [
+        f"gRPC call {call} retried {times} times {{"
+        for times in (6, 66)
+        for call in ("poll_activity_task_queue", "poll_workflow_task_queue")
+    ]
+    assert said[-1] == "Network error while sending worker heartbeat"
+
+
 def test_nobody_can_forge_a_line_of_text() -> None:
     record = logging.makeLogRecord({"msg": "x\n2026-01-01 CRITICAL\r\x1b[31m\u2028", "fact": "a\nb"})
     assert "\n" not in Text().format(record)

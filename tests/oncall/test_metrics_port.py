@@ -53,7 +53,7 @@ async def test_a_port_that_is_taken_is_waited_for(
         assert await until_served(f"{base}/readyz") == (200, b'{"ready": true, "ledger": "ok"}\n')
         assert (await asyncio.to_thread(ask, f"{base}/nothing"))[0] == 404
     assert len(caplog.records) == 1
-    with pytest.raises(OSError, match="refused"):
+    with pytest.raises(OSError, match="refused|reset"):
         await asyncio.to_thread(ask, f"{base}/livez")
 
 
@@ -67,6 +67,19 @@ async def test_who_is_not_ready_or_stands_still_says_so(monkeypatch: pytest.Monk
         # Asked from the loop itself, which therefore can't answer.
         assert ask(f"{base}/livez") == (503, b"the event loop stands still\n")
         assert ask(f"{base}/readyz")[0] == 503
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"), [(True, b"\ntwinline_temporal_up 1.0\n"), (False, b"\ntwinline_temporal_up 0.0\n")]
+)
+async def test_whether_temporal_answers_is_told(answers: bool, told: bytes) -> None:  # noqa: FBT001 - a case
+    async def temporal() -> bool:
+        return answers
+
+    port = free_port()
+    with MetricsPort(("127.0.0.1", port), variable="X", ledger=None, ready=fine, temporal=temporal):
+        _, shown = await until_served(f"http://127.0.0.1:{port}/metrics")
+    assert told in shown
 
 
 def test_ages_are_seconds_and_never_below_zero() -> None:
