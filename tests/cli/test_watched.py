@@ -56,6 +56,7 @@ async def test_orders_hosts_mails_and_the_ledger_are_counted(cli: Cli, world: Wo
         assert value(after, "twinline_halves_waiting", host=host) == 0
     assert grown("twinline_ledger_transaction_seconds_count", mode="write") > 0
     assert value(after, "twinline_ledger_up") == 1
+    assert value(after, "twinline_temporal_up") == 1
     # One place to look at: the SDK's own stand there too, with those that alerts need.
     names = {name for name, _ in after}
     assert {name for name in names_in_rules() if name.startswith("temporal_")} <= names
