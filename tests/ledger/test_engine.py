@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +16,14 @@ from tests.ledger.support import START, Desk
 from twinline.errors import Misconfigured, Unavailable
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger, models
+
+ANOTHER = """
+import sqlite3, sys
+ledger = sqlite3.connect(sys.argv[1])
+print(ledger.execute("SELECT capacity FROM pair WHERE name = 'eu1'").fetchone()[0])
+ledger.close()
+"""
+"""A process that looks into the ledger and leaves; the last one takes the write-ahead log with it."""
 
 
 def modes_in(folder: Path) -> dict[str, int]:
@@ -88,6 +98,27 @@ async def test_a_ledger_that_was_not_migrated_says_so(tmp_path: Path, keys: KeyR
                 await tx.session.get(models.Line, "1")
     finally:
         await ledger.close()
+
+
+async def test_a_ledger_that_is_opened_once_more_loses_nothing_to_other_processes(
+    sqlite_desk: Desk, keys: KeyRing
+) -> None:
+    async def seen_by_another() -> int:
+        words = (sys.executable, "-c", ANOTHER, str(sqlite_desk.path))
+        told = await asyncio.to_thread(subprocess.run, words, check=True, capture_output=True)
+        return int(told.stdout)
+
+    second = await Ledger.open(f"sqlite:///{sqlite_desk.path}", keys=keys)
+    try:
+        await seen_by_another()
+        for capacity, ledger in ((4_321, sqlite_desk.ledger), (1_234, second)):
+            async with ledger.write() as tx:
+                pair = await tx.session.get(models.Pair, "eu1")
+                assert pair is not None
+                pair.capacity = capacity
+            assert await seen_by_another() == capacity
+    finally:
+        await second.close()
 
 
 async def test_a_locked_ledger_is_unavailable_for_writers_until_it_is_free_again(

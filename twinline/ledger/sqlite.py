@@ -80,17 +80,35 @@ def open_sqlite(path: Path, *, patience: float) -> Database:
 
 
 def _created(path: Path) -> Path:
-    """Make the file ours alone before SQLite can make it readable; -wal and -shm take over its mode."""
+    """Make the file ours alone before SQLite can make it readable; -wal and -shm take over its mode.
+
+    One that is there is not opened: with the first close of a file the kernel drops all locks that a process has on it,
+    SQLite's as well (sqlite.org/howtocorrupt.html, 2.2), and another process would take the log away from under us.
+    """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        _require_access(path)
     except OSError as error:
-        if error.errno in _PASSING_ERRNO:
-            raise Unavailable(f"the ledger {path} cannot be opened: {error.strerror}", hint=_LOOK_AT_DISK) from None
-        raise Misconfigured(
-            f"the ledger {path} cannot be opened: {error.strerror}",
-            hint=f"Let the user that runs twinline write in {path.parent}, or change TWINLINE_DATABASE_URL.",
-        ) from None
+        raise _not_opened(path, error.errno) from None
     return path
+
+
+def _require_access(path: Path) -> None:
+    if path.is_dir():
+        raise _not_opened(path, errno.EISDIR)
+    if not os.access(path, os.R_OK | os.W_OK):
+        read_only = path.exists() and os.statvfs(path).f_flag & os.ST_RDONLY
+        raise _not_opened(path, errno.EROFS if read_only else errno.EACCES)
+
+
+def _not_opened(path: Path, why: int | None) -> TwinlineError:
+    text = f"the ledger {path} cannot be opened: {os.strerror(why or errno.EIO)}"
+    if why in _PASSING_ERRNO:
+        return Unavailable(text, hint=_LOOK_AT_DISK)
+    return Misconfigured(
+        text, hint=f"Let the user that runs twinline write in {path.parent}, or change TWINLINE_DATABASE_URL."
+    )
 
 
 async def _check(connection: AsyncConnection) -> None:
