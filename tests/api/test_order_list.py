@@ -24,7 +24,7 @@ async def all_of(api: Api, query: str) -> list[dict[str, Any]]:
 
 
 async def test_orders_are_listed_newest_first_by_pages_and_by_what_they_are(shop: Shop) -> None:
-    lister = await shop.token("lister", frozenset(Scope) - {Scope.ADMIN})
+    lister = await shop.token("order-lister", frozenset(Scope) - {Scope.ADMIN})
     bought = await lister.post("purchases", order="L-1", email="listed@example.com", region="eu", days=30)
     line = bought.json["receipt"]["username"]
     shop.house.hosts["os-eu1"].down_for_attempts = 100
@@ -38,7 +38,7 @@ async def test_orders_are_listed_newest_first_by_pages_and_by_what_they_are(shop
     assert [(each["order"], each["kind"]) for each in listed] == [
         *(("L-3", "block"), ("L-2", "renewal"), ("L-1", "purchase")),
     ]
-    assert {(each["caller"], each["line"]) for each in listed} == {("lister", line)}
+    assert {(each["caller"], each["line"]) for each in listed} == {("order-lister", line)}
     assert listed[0]["id"] == blocked.json["id"]
     for each in listed:
         shown = (await lister.get(f"/v1/orders/{each['id']}")).json
@@ -49,11 +49,11 @@ async def test_orders_are_listed_newest_first_by_pages_and_by_what_they_are(shop
     assert len(await all_of(lister, f"line={line}&settled=true")) == len([each for each in listed if each["done"]])
     assert await all_of(lister, "settled=false") == [each for each in listed if not each["done"]]
     # By what it asks for itself it may name itself, and nobody else.
-    assert await all_of(lister, "caller=lister") == listed
+    assert await all_of(lister, "caller=order-lister") == listed
     for path in ("/v1/orders?caller=shop", "/v1/orders/the-line?caller=shop", "/v1/attention"):
         refused = await lister.get(path)
         assert (refused.status, refused.problem) == (403, "ScopeMissing")
-    blind = await shop.token("lister", frozenset(Scope) - {Scope.ADMIN, Scope.LINES_READ})
+    blind = await shop.token("order-lister", frozenset(Scope) - {Scope.ADMIN, Scope.LINES_READ})
     assert (await blind.get("/v1/orders")).problem == "ScopeMissing"
 
 

@@ -73,6 +73,8 @@ async def test_orders_are_links_on_a_terminal_that_knows_colours_and_words_every
     env = {**alone.env, "TWINLINE_TEMPORAL_UI": "https://temporal.example.net", "TWINLINE_GRACE": "0.001"}
     page = "https://temporal.example.net/namespaces/default/workflows/trial%2Fcli%2FT-alone"
     stuck = ("order", "list", "--stuck")
+    # So wide that no cell of the table is broken.
+    terminal.resize(160)
 
     await warm.run(*stuck, terminal=terminal, env=env)
     link = re.search(
