@@ -20,7 +20,6 @@ _LONG = (
     "workflows/test_orders.py",
     "demo/test_demo.py",
     "worker/test_worker.py",
-    "benchmarks/test_benchmarks_run.py",
     "secrets/test_left_behind.py",
     "hosts/test_crash.py",
     "whole/test_races.py",

@@ -45,7 +45,15 @@ API_TITLES = (
 )
 
 
-@pytest.mark.parametrize(("script", "titles"), [("orders", TITLES), ("hosts", HOSTS_TITLES), ("api", API_TITLES)])
+@pytest.mark.parametrize(
+    ("script", "titles"),
+    [
+        ("hosts", HOSTS_TITLES),
+        # Each starts houses of its own, and takes a third of a minute of a core.
+        pytest.param("orders", TITLES, marks=pytest.mark.soak),
+        pytest.param("api", API_TITLES, marks=pytest.mark.soak),
+    ],
+)
 async def test_the_smallest_run_gives_every_table_and_leaves_the_page_alone(
     script: str, titles: tuple[str, ...]
 ) -> None:
