@@ -81,6 +81,14 @@ class Api:
         """Look at something."""
         return await self("GET", path)
 
+    async def pages(self, path: str) -> AsyncGenerator[Any]:
+        """Every page of a list; the path has a query already."""
+        asked = path
+        while asked:
+            page = (await self.get(asked)).json
+            yield page
+            asked = f"{path}&cursor={page['cursor']}" if page["cursor"] else ""
+
     async def post(self, kind: str, *, wait: int = 30, **fields: Any) -> Reply:
         """Place an order, and wait for its end."""
         return await self("POST", f"/v1/{kind}", fields, Prefer=f"wait={wait}")

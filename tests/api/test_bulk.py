@@ -91,12 +91,7 @@ async def test_a_run_is_looked_at_begun_once_and_told_of_item_by_item(shop: Shop
         reply = await api("POST", "/v1/bulk/blocks/dry-run", {**body, **other})
         assert (reply.status, reply.problem) == (422, "OrderConflict")
 
-    seen: list[dict[str, Any]] = []
-    query = "limit=2"
-    while query:
-        page = (await api.get(f"{path}/items?{query}")).json
-        seen += page["items"]
-        query = f"limit=2&cursor={page['cursor']}" if page["cursor"] else ""
+    seen = [item async for page in api.pages(f"{path}/items?limit=2") for item in page["items"]]
     assert [(item["number"], item["line"], item["state"]) for item in seen] == [
         (number, name, "done") for number, name in enumerate(names, start=1)
     ]
@@ -114,12 +109,7 @@ async def test_runs_are_listed_the_newest_first_page_by_page(shop: Shop) -> None
     runs.append((await begin(api, "extensions", {"run": "listed-3", "region": "eu", "days": 1}, wait=0)).json)
     stopped = (await api("POST", "/v1/bulk/runs/listed-3/cancel")).json["state"]
 
-    seen: list[dict[str, Any]] = []
-    query = "?limit=3"
-    while query:
-        page = (await api.get(f"/v1/bulk/runs{query}")).json
-        seen += page["runs"]
-        query = f"?limit=3&cursor={page['cursor']}" if page["cursor"] else ""
+    seen = [run async for page in api.pages("/v1/bulk/runs?limit=3") for run in page["runs"]]
 
     assert [run["run"] for run in seen] == [run["run"] for run in reversed(runs)]
     assert seen[1:] == runs[2::-1]

@@ -27,14 +27,7 @@ async def test_the_events_of_a_line_tell_who_did_what_and_why(shop: Shop, api: A
     for secret in ("events@example.com", password, "Jane", line):
         assert secret not in str(page)
 
-    found: list[object] = []
-    cursor = ""
-    while True:
-        part = (await reader.get(f"/v1/lines/{line}/events?limit=2{cursor}")).json
-        found += part["events"]
-        if part["cursor"] is None:
-            break
-        cursor = f"&cursor={part['cursor']}"
+    found = [event async for part in reader.pages(f"/v1/lines/{line}/events?limit=2") for event in part["events"]]
     assert found == page["events"]
 
 

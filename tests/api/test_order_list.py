@@ -13,14 +13,10 @@ from twinline.tokens import Scope
 async def all_of(api: Api, query: str) -> list[dict[str, Any]]:
     """The whole list, page by page."""
     found: list[dict[str, Any]] = []
-    cursor = ""
-    while True:
-        page = (await api.get(f"/v1/orders?limit=2&{query}{cursor}")).json
+    async for page in api.pages(f"/v1/orders?limit=2&{query}"):
         found += page["orders"]
-        if page["cursor"] is None:
-            return found
-        assert page["orders"][-1]["taken_at"] not in page["cursor"]
-        cursor = f"&cursor={page['cursor']}"
+        assert page["cursor"] is None or page["orders"][-1]["taken_at"] not in page["cursor"]
+    return found
 
 
 async def test_orders_are_listed_newest_first_by_pages_and_by_what_they_are(shop: Shop) -> None:

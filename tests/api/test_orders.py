@@ -154,14 +154,9 @@ async def test_a_refusal_is_a_problem_that_tells_what_to_do(api: Api) -> None:
 async def test_lines_are_listed_page_by_page_and_the_cursor_is_opaque(api: Api, line: str) -> None:
     await api.post("trials", order="page-1", email="page@example.com", region="eu")
     names: list[str] = []
-    cursor = ""
-    while True:
-        page = (await api.get(f"/v1/lines?limit=1&region=eu{cursor}")).json
+    async for page in api.pages("/v1/lines?limit=1&region=eu"):
         names += [each["username"] for each in page["lines"]]
-        if page["cursor"] is None:
-            break
-        assert names[-1] not in page["cursor"]
-        cursor = f"&cursor={page['cursor']}"
+        assert page["cursor"] is None or names[-1] not in page["cursor"]
     everything = (await api.get("/v1/lines?limit=1000&region=eu")).json["lines"]
     assert names == [each["username"] for each in everything]
     assert line in names

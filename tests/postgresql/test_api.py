@@ -41,14 +41,7 @@ async def _sells(shop: Api) -> None:
     assert len({reply.json["receipt"]["line"] for reply in same}) == 1
     line = same[0].json["receipt"]["username"]
     await _done(shop, "/v1/purchases", {**body, "order": "PG-2", "email": "pg2@example.com"})
-    names: list[str] = []
-    cursor = ""
-    while True:
-        page = (await shop.get(f"/v1/lines?limit=1{cursor}")).json
-        names += [each["username"] for each in page["lines"]]
-        if page["cursor"] is None:
-            break
-        cursor = f"&cursor={page['cursor']}"
+    names = [each["username"] async for page in shop.pages("/v1/lines?limit=1") for each in page["lines"]]
     assert (len(names), line in names) == (2, True)
     await _done(shop, "/v1/orders/PG-1/cancel", {"reason": "Refunded."})
     events = (await shop.get(f"/v1/lines/{line}/events?limit=1")).json
