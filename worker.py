@@ -51,6 +51,7 @@ from workflows.move import Move
 from workflows.purchase import Purchase
 from workflows.reconcile import Reconcile
 from workflows.renewal import Renewal
+from workflows.tell import Tell
 from workflows.term import Term
 from workflows.trial import Trial
 from workflows.unblock import Unblock
@@ -69,6 +70,7 @@ WORKFLOWS: Sequence[type] = (
     Term,
     Reconcile,
     Erase,
+    Tell,
     Extension,
     ImportLine,
     Bulk,
@@ -101,7 +103,7 @@ def build_workers(
         workflows=WORKFLOWS,
         activities=[
             *ledger_activities.all(),
-            *SweepActivities(ledger, twinline).all(),
+            *SweepActivities(ledger, twinline, grace=settings.grace).all(),
             *mail.local(),
             *mail.remote(),
             *ErasureActivities(ledger, client, keys).all(),

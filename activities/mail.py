@@ -69,6 +69,7 @@ class MailActivities:
                     message_id=message_id,
                     body=body,
                     now=task.at,
+                    follow=_follow(told, facts),
                 )
             return MailChoice(stored=stored)
 
@@ -77,11 +78,15 @@ class MailActivities:
         gone = task.kind is MailKind.CLOSED or (task.kind is MailKind.CANCELLED and facts.state == "absent")
         told = HalfState.REMOVED if gone else HalfState.APPLIED
         serving = [half for half in facts.halves if half.proven_state is told]
-        if task.kind in mailing.SHOWS_CREDENTIALS:
+        in_step = {half.host for half in serving if half.proven == half.wanted}
+        if task.kind is MailKind.SECOND_HALF:
+            # What changed meanwhile may be the password; once the half is in step again, this is told after all.
+            ready = in_step & set(task.hosts)
+        elif task.kind in mailing.SHOWS_CREDENTIALS:
             # What the order has not seen proven follows in a message of its own, so it must not be told here.
             ready = {half.host for half in serving} & set(task.hosts)
         else:
-            ready = {half.host for half in serving if half.proven == half.wanted}
+            ready = in_step
         if facts.blocks and not gone:
             # A block may not have reached every server yet, and no entry of such a line is to be told as ready.
             ready.clear()
@@ -217,12 +222,22 @@ def _true_kind(task: MailTask, facts: LedgerMailFacts, ready: set[str], *, serve
     if kind is MailKind.CREDENTIALS and facts.blocks:
         # Who has the credentials hears that the time was added and why the line is off. A new customer has none, and
         # would be left without them once the block is lifted.
-        return kind if facts.about_first else MailKind.EXTENDED
+        return kind if facts.new else MailKind.EXTENDED
     if kind is MailKind.MOVED or (kind is MailKind.PASSWORD and facts.blocks):
         return kind
     if kind in mailing.SHOWS_CREDENTIALS and (facts.blocks or not ready):
         return None
     return kind
+
+
+def _follow(told: mailing.MailFacts, facts: LedgerMailFacts) -> frozenset[str] | None:
+    """The hosts of which the message says that one more will come; None if it is not about what works."""
+    if told.kind not in mailing.SHOWS_CREDENTIALS:
+        return None
+    waiting = {entry.protocol for entry in told.entries if not entry.ready}
+    if told.blocks or len(waiting) != 1:
+        return frozenset()
+    return frozenset(half.host for half in facts.halves if half.protocol in waiting)
 
 
 def _taken_back(facts: LedgerMailFacts) -> mailing.TakenBack:

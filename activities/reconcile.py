@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from temporalio import activity
@@ -22,14 +23,14 @@ from twinline.hosts.drift import Drift, Expected, compare
 from twinline.hosts.errors import HostError
 from twinline.hosts.ports import Half, Wanted
 from twinline.hosts.writer import HostWriter
-from twinline.ledger import Ledger, terms
+from twinline.ledger import Ledger, owed, terms
 from twinline.ledger.trial_door import forget_ranges
 from twinline.messages import DriftedLine, HostReconciled, NameOf, ReconcileTask, Sweep
 
 log = logging.getLogger(__name__)
 
 SWEPT_AT_ONCE: Final = 100
-"""Grants that are looked up together."""
+"""Grants, or lines that are owed a mail, that are looked up together."""
 CLOSELY_AT_ONCE: Final = 200
 """Lines that a Reconcile which nobody asked for looks at closely; all get their turn."""
 SHOWN: Final = 1_000
@@ -37,11 +38,12 @@ SHOWN: Final = 1_000
 
 
 class SweepActivities:
-    """Ends grants whose Term did not, and takes up bulk runs that nobody works on."""
+    """Ends grants whose Term did not, tells what is owed, and takes up bulk runs that nobody works on."""
 
-    def __init__(self, ledger: Ledger, twinline: Twinline) -> None:
+    def __init__(self, ledger: Ledger, twinline: Twinline, *, grace: timedelta) -> None:
         self._ledger = ledger
         self._twinline = twinline
+        self._grace = grace
 
     def all(self) -> Sequence[Callable[..., Any]]:
         """Every activity of this class, for the worker to register."""
@@ -51,8 +53,8 @@ class SweepActivities:
     async def end_overdue(self, sweep: Sweep) -> int:
         """End grants of this host's lines that are past their end, by the rule of a Term; how many there were.
 
-        On the way, what is kept for a day is forgotten, and bulk runs go on whose workflow was never begun, or was
-        ended by somebody.
+        On the way, what is kept for a day is forgotten, customers hear of halves that came into step after their order
+        had ended, and bulk runs go on whose workflow was never begun, or was ended by somebody.
         """
         count = 0
         with translated():
@@ -68,17 +70,28 @@ class SweepActivities:
                 count += len(found)
                 if len(found) < SWEPT_AT_ONCE:
                     break
-        await self._take_up_runs()
-        return count
-
-    async def _take_up_runs(self) -> None:
         try:
-            taken = await take_up(self._ledger, self._twinline)
+            await self._tell_owed(sweep)
+            await self._take_up_runs()
         except Unavailable as error:
             # The host shall be brought in step all the same; the next Reconcile tries again.
-            log.warning("bulk runs that nobody works on still wait", extra={"error": error.type, "hint": error.hint})
-            return
-        for workflow_id in taken:
+            log.warning(
+                "mails that are owed and bulk runs that nobody works on still wait",
+                extra={"error": error.type, "hint": error.hint},
+            )
+        return count
+
+    async def _tell_owed(self, sweep: Sweep) -> None:
+        async with self._ledger.read() as tx:
+            line_ids = await owed.lines_owed(tx, sweep.host, limit=SWEPT_AT_ONCE)
+        for line_id in line_ids:
+            async with self._ledger.write() as tx:
+                message = await owed.message_owed(tx, line_id, grace=self._grace, now=sweep.at)
+            if message is not None:
+                await self._twinline.tell(message)
+
+    async def _take_up_runs(self) -> None:
+        for workflow_id in await take_up(self._ledger, self._twinline):
             log.warning("a bulk run goes on that nobody worked on", extra={"run": workflow_id})
 
 

@@ -65,7 +65,7 @@ def ids_of(workflow_id: str, task_queue: str, args: Sequence[object]) -> dict[st
     if kind in _KINDS:
         caller, _, ref = rest.partition("/")
         ids |= {"kind": kind, "caller": caller, "order": ref.partition("/")[0]}
-    elif kind in ("term", "erase"):
+    elif kind in ("term", "erase", "tell"):
         ids["line"] = rest.partition("/")[0]
     if task_queue.startswith(_OF_A_HOST):
         ids["host"] = task_queue.removeprefix(_OF_A_HOST)

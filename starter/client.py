@@ -68,6 +68,7 @@ from twinline.messages import (
     HalfState,
     HalvesStatus,
     HostGone,
+    MailTask,
     Message,
     NameOf,
     OrderKind,
@@ -76,6 +77,7 @@ from twinline.messages import (
     erase_workflow_id,
     order_kind,
     order_workflow_id,
+    tell_workflow_id,
 )
 from twinline.priorities import BULK, bulk_priority, priority_of
 from twinline.search_attributes import ATTENTION_REASON, CALLER, LINE_ID
@@ -436,6 +438,26 @@ class Twinline(Ordering):
                     static_details=f"`twinline bulk show {run} --caller {caller}` tells more.",
                     search_attributes=TypedSearchAttributes([SearchAttributePair(CALLER, caller)]),
                     priority=bulk_priority(caller),
+                    rpc_timeout=START_TIMEOUT,
+                )
+            )
+        except RPCError as error:
+            raise _unavailable(error) from None
+
+    async def tell(self, task: MailTask) -> None:
+        """See that a customer gets a message that is owed; somebody may be at it already. Raises Unavailable."""
+        try:
+            await self._unless_away(
+                self._client.start_workflow(
+                    NameOf.TELL,
+                    task,
+                    id=tell_workflow_id(task.line_id, task.kind, task.ref),
+                    task_queue=ORDERS_QUEUE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    # What was not true when it was last looked at may be so by now.
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                    static_summary=f"the {task.kind} mail that a line is owed",
+                    search_attributes=TypedSearchAttributes([SearchAttributePair(LINE_ID, task.line_id)]),
                     rpc_timeout=START_TIMEOUT,
                 )
             )

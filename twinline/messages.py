@@ -291,6 +291,11 @@ def until_workflow_id(block: str) -> str:
     return f"until/{block}"
 
 
+def tell_workflow_id(line_id: str, kind: "MailKind", ref: str) -> str:
+    """The workflow id of a message that no order sends any more."""
+    return f"tell/{line_id}/{kind}/{ref}"
+
+
 def erase_workflow_id(line_id: str) -> str:
     """The workflow id of a line's erasure."""
     return f"erase/{line_id}"
@@ -857,6 +862,7 @@ class NameOf:
     BLOCK_END = "BlockEnd"
     RECONCILE = "Reconcile"
     ERASE = "Erase"
+    TELL = "Tell"
     BULK = "Bulk"
 
     UPDATE_RETRY = "retry_now"

@@ -262,6 +262,9 @@ class LineOrder(DrivesHalves):
             await self.send(MailKind.DELAYED, recorded)
             await halves.wait(for_all=False)
         self._seen_working = True
+        if not halves.any_proven and self._mail is None:
+            # All were given up before anything was said: what a Reconcile repairs is told when it works.
+            await self.send(MailKind.DELAYED, recorded)
         return late and halves.any_proven
 
     def _left_of(self, seconds: float) -> timedelta:

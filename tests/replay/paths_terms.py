@@ -1,14 +1,14 @@
-"""Paths of what is no order: a grant's end with its reminders, Reconcile, and an erasure."""
+"""Paths of what is no order: a grant's end with its reminders, Reconcile, a mail that is owed, and an erasure."""
 
 from datetime import timedelta
 
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 from tests.replay.paths import path
-from tests.replay.paths_orders import AWAY, FOREIGN, OSCAM, SOON, asked_until_new, ended, late_trial, line
+from tests.replay.paths_orders import AWAY, FOREIGN, OSCAM, SOON, asked_until_new, began, ended, late_trial, line
 from tests.replay.studio import BRISK, FORGETFUL, Studio, until
 from tests.workflows.house import OTHER_HOSTS
-from tests.workflows.test_orders import order_id
+from tests.workflows.test_orders import order_id, trial
 from twinline.messages import (
     ORDERS_QUEUE,
     TRIAL_LENGTH,
@@ -16,6 +16,8 @@ from twinline.messages import (
     EraseStatus,
     EraseTask,
     HostGone,
+    MailKind,
+    MailTask,
     NameOf,
     PurchaseOrder,
     Receipt,
@@ -25,6 +27,7 @@ from twinline.messages import (
     TermDecision,
     erase_workflow_id,
     reconcile_workflow_id,
+    tell_workflow_id,
 )
 from twinline.search_attributes import ATTENTION_REASON
 
@@ -147,6 +150,61 @@ async def brought_in_step(studio: Studio) -> str:
 async def host_away(studio: Studio) -> str:
     studio.host(OTHER_HOSTS[1]).trouble = AWAY
     return await _reconcile(studio, OTHER_HOSTS[1])
+
+
+async def _owed(studio: Studio) -> MailTask:
+    """A trial whose OSCam half was given up, and the mail that its customer gets once it is repaired."""
+    order = trial()
+    studio.host(OSCAM).trouble = AWAY
+    workflow_id = await began(studio, order, lambda receipt: receipt.halves[1].last_error is not None)
+    await studio.house.twinline.abandon_half(workflow_id, host=OSCAM, reason="fire", actor="olga")
+    opened = await studio.house.order(order)
+    (grant,) = (await studio.house.line(opened.username)).grants
+    return MailTask(
+        line_id=opened.line,
+        kind=MailKind.SECOND_HALF,
+        ref=grant.grant_id,
+        reference=order.order,
+        at=grant.starts_at,
+        hosts=(OSCAM,),
+    )
+
+
+@path(NameOf.TELL, BRISK)
+async def repaired(studio: Studio) -> str:
+    """A Reconcile brings the half in step, and the next one finds that the customer waits to hear of it."""
+    owed = await _owed(studio)
+    studio.heal()
+    for _ in range(2):
+        await _reconcile(studio, OSCAM)
+    return await ended(studio, _told(owed))
+
+
+@path(NameOf.TELL, BRISK)
+async def nothing_true_to_say(studio: Studio) -> str:
+    owed = await _owed(studio)
+    await studio.house.twinline.tell(owed)
+    return await ended(studio, _told(owed))
+
+
+@path(NameOf.TELL, BRISK)
+async def cancel_asked_in_temporal(studio: Studio) -> str:
+    """While the mail server takes nothing."""
+    owed = await _owed(studio)
+    studio.heal()
+    await _reconcile(studio, OSCAM)
+    studio.house.mails.answer("banner", 421, "busy", once=False)
+    await studio.house.twinline.tell(owed)
+    handle = studio.client.get_workflow_handle(_told(owed))
+    await until(lambda: studio.happened(handle.id, "activity_task_scheduled"))
+    await handle.cancel()
+    await until(lambda: studio.happened(handle.id, "workflow_execution_cancel_requested"))
+    studio.heal()
+    return await ended(studio, handle.id)
+
+
+def _told(owed: MailTask) -> str:
+    return tell_workflow_id(owed.line_id, owed.kind, owed.ref)
 
 
 async def _erasure(studio: Studio, opened: Receipt) -> WorkflowHandle[object, EraseStatus]:

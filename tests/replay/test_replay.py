@@ -41,6 +41,7 @@ UNSEEN: Final = {
     "driver.py:_may_retry: raise ApplicationError(",
     "erase.py:progress: return self._status",
     "reconcile.py:progress: return self._so_far",
+    "tell.py:progress: return self._mail",
     "halves.py:over: return all(half.over for half in self._halves)",
     'order.py:progress: return OrderStatus(fingerprint="", done=False)',
     "term.py:progress: if start is None:",

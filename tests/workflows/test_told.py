@@ -1,30 +1,43 @@
 """What the customer reads when orders come in each other's way."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
+from temporalio.api.sdk.v1 import WorkflowMetadata
+
 from activities.mail import MailActivities
+from activities.reconcile import SweepActivities
 from tests.workflows.house import HOSTS, House, inventory, text_of
-from tests.workflows.test_attention import progress
+from tests.workflows.test_attention import SOON, progress
 from tests.workflows.test_moves import in_overlap
-from tests.workflows.test_orders import trial
+from tests.workflows.test_orders import order_id, trial
 from twinline.keys import KeyRing
+from twinline.ledger import owed
 from twinline.ledger.mails import load_mail
 from twinline.mail import SmtpTarget
 from twinline.messages import (
+    TRIAL_LENGTH,
     AnyOrder,
     BlockOrder,
     BlockOwner,
     CloseOrder,
     MailKind,
+    MailReceipt,
+    MailState,
     MailTask,
     OrderStatus,
+    PasswordOrder,
     Receipt,
+    Sweep,
+    TrialOrder,
     UnblockOrder,
     order_workflow_id,
+    tell_workflow_id,
 )
 
+SECOND = "your second entry is ready"
 UNTIL = "%A %-d %B %Y, %H:%M UTC"
 
 
@@ -183,3 +196,102 @@ async def test_a_trial_that_was_never_served_is_promised_and_reminded_of_nothing
     await end(house, order)
     assert await told(MailKind.DELAYED, "after") is None
     assert await told(MailKind.REMINDER, "after") is not None
+
+
+async def sweep(house: House) -> None:
+    """What the Reconciles of both hosts do before they look at their host, at the same moment, and twice each."""
+    sweeps = SweepActivities(house.ledger, house.twinline, grace=timedelta(seconds=1.5))
+    asked = [Sweep(host=host, at=datetime.now(UTC)) for host in HOSTS for _ in range(2)]
+    await asyncio.gather(*(sweeps.end_overdue(each) for each in asked))
+
+
+async def give_up(house: House, order: AnyOrder, *hosts: str) -> Receipt:
+    """Place an order while these hosts are down, and let it end without them."""
+    for host in hosts:
+        house.hosts[host].down_for_attempts = 10_000
+    await house.start(order)
+    tried = await progress(
+        house, order, lambda found: {half.host for half in found.halves if half.last_error} >= {*hosts}
+    )
+    for host in hosts:
+        await house.twinline.abandon_half(order_workflow_id(order), host=host, reason="fire", patience=SOON)
+        house.hosts[host].heal()
+    receipt = await house.order(order)
+    assert receipt.line == tried.line
+    return receipt
+
+
+async def repair(house: House, line: str, host: str) -> None:
+    """Bring one half in step, as a Reconcile does."""
+    view = await house.line(line)
+    await house.hosts[host].bring(view.line_id, view.revision)
+
+
+async def told(house: House, order: TrialOrder, line: str, count: int) -> list[str]:
+    """What the customer was told once so many mails are there; none comes after them."""
+    await house.mails.wait_for(lambda _: len(house.sent_to(order.email)) >= count)
+    line_id = (await house.line(line)).line_id
+    async with house.ledger.read() as tx:
+        for host in HOSTS:
+            assert line_id not in await owed.lines_owed(tx, host, limit=100)
+    return subjects(house, order.email)
+
+
+async def test_a_half_that_was_given_up_and_is_repaired_is_told_once(impatient_house: House) -> None:
+    house, order = impatient_house, trial()
+    line = (await give_up(house, order, "os-eu1")).username
+    await sweep(house)
+    assert subjects(house, order.email) == ["your trial line is ready, one entry follows"]
+    assert "you get a short mail when it works" in flat(text_of(house.sent_to(order.email)[0]))
+    await repair(house, line, "os-eu1")
+
+    await sweep(house)
+
+    assert await told(house, order, line, 2) == ["your trial line is ready, one entry follows", SECOND]
+    second = text_of(house.sent_to(order.email)[1])
+    assert "entry 2 (OSCam) of your trial line works now" in flat(second)
+    assert f"Reference: {order.order}" in second
+    (grant,) = (await house.line(line)).grants
+    workflow_id = tell_workflow_id((await house.line(line)).line_id, MailKind.SECOND_HALF, grant.grant_id)
+    handle = house.client.get_workflow_handle(workflow_id, result_type=MailReceipt)
+    assert (await handle.result()).state is MailState.ACCEPTED
+    assert await (await handle.describe()).static_summary() == "the second_half mail that a line is owed"
+    shown = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+    assert shown.current_details == "Mail: second_half, accepted."
+
+
+async def test_a_line_that_was_given_up_whole_is_delayed_and_told_when_a_half_is_repaired(
+    impatient_house: House,
+) -> None:
+    house, order = impatient_house, trial()
+    opened = await give_up(house, order, *HOSTS)
+    assert opened.mail is not None
+    assert opened.mail.kind is MailKind.DELAYED
+    await asyncio.sleep(max(0.0, (opened.ends_at - TRIAL_LENGTH - datetime.now(UTC)).total_seconds() + 1.6))
+    await repair(house, opened.username, "os-eu1")
+
+    await sweep(house)
+
+    delayed, ready = "your order is delayed, we are on it", "your trial line is ready, one entry follows"
+    assert await told(house, order, opened.username, 2) == [delayed, ready]
+    credentials = text_of(house.sent_to(order.email)[1])
+    password = (await house.password(opened.username)).get_secret_value()
+    assert f"C: os-eu1.example.net 15000 {opened.username} {password}" in credentials
+    ends_at = (await house.line(opened.username)).ends_at
+    assert ends_at > opened.ends_at
+    assert f"Until: {ends_at:{UNTIL}}" in credentials
+    for host in HOSTS:
+        await repair(house, opened.username, host)
+    await sweep(house)
+    assert await told(house, order, opened.username, 3) == [delayed, ready, SECOND]
+    assert house.serves(opened.username) == (True, True)
+
+
+async def test_a_half_that_was_told_by_another_mail_meanwhile_is_not_told_again(impatient_house: House) -> None:
+    house, order = impatient_house, trial()
+    line = (await give_up(house, order, "os-eu1")).username
+
+    await house.order(PasswordOrder(order=order_id(), line=line))
+    await sweep(house)
+
+    assert await told(house, order, line, 2) == ["your trial line is ready, one entry follows", "your new password"]

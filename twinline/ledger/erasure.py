@@ -23,11 +23,13 @@ from twinline.messages import (
     EraseBegun,
     EraseTask,
     HostGone,
+    MailKind,
     Message,
     OrderKind,
     Receipt,
     Recorded,
     erase_workflow_id,
+    tell_workflow_id,
     term_workflow_id,
     until_workflow_id,
 )
@@ -118,8 +120,10 @@ async def histories_of(tx: ReadTx, line_id: str) -> Histories:
     of_orders = [order.workflow_id for order in orders]
     of_blocks = [until_workflow_id(order.workflow_id) for order in orders if order.kind is OrderKind.BLOCK]
     of_grants = [term_workflow_id(line_id, grant.id) for grant in rows.grants]
+    mails = select(models.Mail.kind, models.Mail.ref).where(models.Mail.line_id == line_id)
+    of_mails = [tell_workflow_id(line_id, MailKind(kind), ref) for kind, ref in await tx.session.exec(mails)]
     return Histories(
-        workflow_ids=(*of_orders, *of_blocks, *of_grants),
+        workflow_ids=(*of_orders, *of_blocks, *of_grants, *of_mails),
         username=rows.line.username,
         person_hash=rows.line.person_hash,
     )

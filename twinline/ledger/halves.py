@@ -157,7 +157,7 @@ class HalfProgress(Message):
 
 def progress_of(half: models.Half) -> HalfProgress:
     """The half's row as others may see it."""
-    return HalfProgress.model_validate(half.model_dump())
+    return HalfProgress.model_validate(half.model_dump(exclude={"owed"}))
 
 
 async def host_progress(tx: ReadTx, host: str, line_ids: Sequence[str]) -> dict[str, HalfProgress]:

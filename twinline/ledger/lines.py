@@ -116,6 +116,12 @@ class LineRows:
         leaving = self.leaving_halves
         return leaving if leaving and leaving[0].leaves_at is None else self.staying_halves
 
+    @property
+    def untold(self) -> bool:
+        """Whether the customer was never given the credentials."""
+        halves = self.told_halves
+        return bool(halves) and all(half.owed is not None for half in halves)
+
     def half_refs(self) -> tuple[HalfRef, ...]:
         """The standing halves as workflows know them."""
         return tuple(
@@ -218,6 +224,11 @@ async def lines_with_rows(tx: ReadTx, lines: Sequence[models.Line]) -> list[Line
     for half in await tx.session.exec(halves, params=ids):
         loaded[half.line_id].halves.append(half)
     return list(loaded.values())
+
+
+async def halves_to_change(tx: WriteTx, line_id: str) -> Sequence[models.Half]:
+    """The halves of a line without the rest of it, locked."""
+    return (await tx.session.exec(_HALVES_LOCKED, params={"lines": [line_id]})).all()
 
 
 def done_with(half: models.Half) -> bool:

@@ -1,5 +1,6 @@
 """Messages to customers: the facts they tell, the stored bytes, and how far each is."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -11,7 +12,16 @@ from sqlmodel import select
 from twinline.errors import UnknownOrder
 from twinline.ledger import models, rules
 from twinline.ledger.halves import HalfProgress, progress_of
-from twinline.ledger.lines import block_info, email_of, line_by_id, password_of, recipient_of, seal, unseal
+from twinline.ledger.lines import (
+    block_info,
+    email_of,
+    halves_to_change,
+    line_by_id,
+    password_of,
+    recipient_of,
+    seal,
+    unseal,
+)
 from twinline.ledger.rules import LineState
 from twinline.ledger.tx import ReadTx, WriteTx
 from twinline.ledger.types import error_code, utc
@@ -52,8 +62,8 @@ class LedgerMailFacts:
     """The active block that the message is about."""
     about_time: bool
     """Whether the message is about a grant."""
-    about_first: bool
-    """Whether the message is about the grant with which the line was opened."""
+    new: bool
+    """Whether the customer has no credentials yet, or the message is about the grant with which the line was opened."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +99,7 @@ async def mail_facts(tx: ReadTx, line_id: str, *, ref: str) -> LedgerMailFacts:
         blocks=rows.block_infos(),
         about=block_info(about[-1]) if about else None,
         about_time=any(grant.id == ref for grant in rows.grants),
-        about_first=min(rows.grants, key=lambda grant: grant.starts_at).id == ref,
+        new=rows.untold or min(rows.grants, key=lambda grant: grant.starts_at).id == ref,
     )
 
 
@@ -100,13 +110,24 @@ async def stored_mail(tx: ReadTx, line_id: str, *, kind: MailKind, ref: str) -> 
 
 
 async def store_mail(
-    tx: WriteTx, line_id: str, *, kind: MailKind, ref: str, message_id: str, body: bytes, now: datetime
+    tx: WriteTx,
+    line_id: str,
+    *,
+    kind: MailKind,
+    ref: str,
+    message_id: str,
+    body: bytes,
+    now: datetime,
+    follow: AbstractSet[str] | None = None,
 ) -> MailStored | None:
     """Keep a message before it is handed over; the first writer wins, and everybody gets what it stored.
 
-    None when the order that it is about was cancelled meanwhile: whoever cancels it tells the customer, if need be.
+    `follow` are the hosts of which it promises to tell later, and by it nothing else of the line is owed any more; None
+    for a message that shows no credentials. None is given back when the order that it is about was cancelled meanwhile:
+    whoever cancels it tells the customer, if need be.
     """
     await tx.alone("mail", line_id, kind, ref)
+    halves = () if follow is None else await halves_to_change(tx, line_id)
     mail = await _find(tx, line_id, kind, ref)
     if mail is None and kind is not MailKind.CANCELLED and await _was_cancelled(tx, ref):
         return None
@@ -122,6 +143,8 @@ async def store_mail(
             created_at=utc(now),
         )
         tx.session.add(mail)
+        for half in halves:
+            half.owed = ref if follow and half.host in follow else None
     return _stored(mail)
 
 

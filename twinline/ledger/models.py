@@ -201,6 +201,12 @@ class Half(Row, table=True):
             sqlite_where=text("wanted > proven"),
             postgresql_where=text("wanted > proven"),
         ),
+        Index(
+            "ix_half_owed",
+            "host",
+            sqlite_where=text("owed IS NOT NULL"),
+            postgresql_where=text("owed IS NOT NULL"),
+        ),
     )
 
     line_id: str = Field(primary_key=True, max_length=16, foreign_key="line.id")
@@ -226,6 +232,8 @@ class Half(Row, table=True):
     """Until when the customer was promised that it stays; None while the new pair is not ready."""
     left_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """Since when its host must not hold the line, whatever the line's state."""
+    owed: str | None = Field(default=None, max_length=128)
+    """What promised the customer to hear that it is ready (`Recorded.mail_ref`); None once a mail has said so."""
 
 
 class Event(Row, table=True):

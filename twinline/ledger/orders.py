@@ -65,6 +65,7 @@ async def record_trial(
         )
     rows = await _new_line(tx, filing, email=order.email, region=order.region, person_hash=person_hash)
     grant = give(tx, filing, rows, plan="trial", ends_at=filing.now + TRIAL_LENGTH)
+    _owe(rows, grant)
     recorded = await file_order(tx, filing, rows, grant=grant, before=None, what="line.opened")
     tx.session.add(models.Trial(person_hash=person_hash, order_id=filing.order_id, used_at=filing.now))
     return recorded
@@ -89,6 +90,7 @@ async def record_purchase(
     )
     ends_at = rules.renewed_end(now=filing.now, ends_at=None, days=order.days)
     grant = give(tx, filing, rows, plan="paid", ends_at=ends_at)
+    _owe(rows, grant)
     return await file_order(tx, filing, rows, grant=grant, before=None, what="line.opened")
 
 
@@ -284,6 +286,12 @@ def line_on(
     hosts: tuple[tuple[str, Protocol], ...] = ((pair.multics, "multics"), (pair.oscam, "oscam"))
     halves = [models.Half(line_id=line_id, host=host, protocol=protocol) for host, protocol in hosts]
     return LineRows(line=line, grants=[], blocks=[], halves=halves)
+
+
+def _owe(rows: LineRows, grant: models.Grant) -> None:
+    """Whoever orders a line waits to hear of both of its entries."""
+    for half in rows.halves:
+        half.owed = grant.id
 
 
 async def _open_line(tx: WriteTx, username: str) -> LineRows:
