@@ -19,6 +19,7 @@ from activities.host_ledger import LedgerOfHosts
 from activities.ledger import LedgerActivities
 from activities.mail import MailActivities
 from activities.readiness import WorkerReadiness
+from activities.rebuild import RebuildActivities, RebuildNotes
 from activities.reconcile import ReconcileActivities, SweepActivities
 from activities.telling import Telling
 from starter.client import Twinline
@@ -49,6 +50,7 @@ from workflows.extension import Extension
 from workflows.import_line import ImportLine
 from workflows.move import Move
 from workflows.purchase import Purchase
+from workflows.rebuild import Rebuild
 from workflows.reconcile import Reconcile
 from workflows.renewal import Renewal
 from workflows.tell import Tell
@@ -74,6 +76,7 @@ WORKFLOWS: Sequence[type] = (
     Extension,
     ImportLine,
     Bulk,
+    Rebuild,
 )
 SLOTS_PER_HOST = 64
 GRACEFUL = timedelta(seconds=60)
@@ -108,6 +111,7 @@ def build_workers(
             *mail.remote(),
             *ErasureActivities(ledger, client, keys).all(),
             *BulkActivities(ledger, twinline, settings).all(),
+            *RebuildNotes(ledger).all(),
         ],
         workflow_runner=HouseRunner(),
         interceptors=[Telling()],
@@ -123,6 +127,7 @@ def build_workers(
             activities=[
                 *HostActivities(writer).all(),
                 *ReconcileActivities(writer, LedgerOfHosts(ledger), clock).all(),
+                *RebuildActivities(writer, LedgerOfHosts(ledger), clock).all(),
                 *EmptyHostActivities(writer, LedgerOfHosts(ledger)).all(),
             ],
             interceptors=[Telling()],

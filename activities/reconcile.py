@@ -1,6 +1,5 @@
 """Bringing one host in step with the ledger, beside the orders."""
 
-import asyncio
 import contextlib
 import logging
 from collections import Counter
@@ -15,11 +14,12 @@ from activities.errors import translated
 from activities.heartbeat import heartbeats
 from activities.host import unless_shut_down
 from activities.host_ledger import LedgerOfHosts
+from activities.in_step import code_of, compared, driven_on
 from starter.bulk import take_up
 from starter.client import Twinline
 from twinline import metrics
-from twinline.errors import TwinlineError, Unavailable
-from twinline.hosts.drift import Drift, Expected, compare
+from twinline.errors import Unavailable
+from twinline.hosts.drift import Drift, Expected
 from twinline.hosts.errors import HostError
 from twinline.hosts.ports import Half, Wanted
 from twinline.hosts.writer import HostWriter
@@ -121,10 +121,7 @@ class ReconcileActivities:
 
     async def _reconcile(self, task: ReconcileTask) -> HostReconciled:
         behind = await self._ledger.behind(task.host)
-        recheck = not task.asked
-        brought = [self._writer.bring(line_id, revision, recheck=recheck) for line_id, revision in behind.items()]
-        outcomes = await asyncio.gather(*brought, return_exceptions=True)
-        errors = Counter(_code(outcome) for outcome in outcomes if isinstance(outcome, BaseException))
+        failed = await driven_on(self._writer, behind, recheck=not task.asked)
         drift = await self._drift(task)
         restored = await self._writer.restore(drift.to_restore(together=self._writer.daemon.may_replace))
         metrics.DRIFTED.labels(task.host).set(len(drift.lines))
@@ -134,8 +131,8 @@ class ReconcileActivities:
             kinds = Counter(str(kind) for line in drift.lines for kind in line.kinds)
             log.warning("%d lines drifted", len(drift.lines), extra={"host": task.host, "kinds": dict(kinds)})
         return HostReconciled(
-            brought=sum(not isinstance(outcome, BaseException) for outcome in outcomes),
-            behind=dict(errors),
+            brought=len(behind) - len(failed),
+            behind=dict(Counter(map(code_of, failed.values()))),
             drifted=len(drift.lines),
             drift=tuple(
                 DriftedLine(
@@ -150,10 +147,9 @@ class ReconcileActivities:
 
     async def _drift(self, task: ReconcileTask) -> Drift:
         expected = await self._ledger.expected(task.host)
-        look = await self._writer.look(self._closely(expected, everybody=task.asked))
-        still = await self._ledger.still(task.host, expected)
-        # In a thread: a file may hold thousands of records, and orders go on meanwhile.
-        return await asyncio.to_thread(compare, self._writer.daemon, still, look)
+        closely = self._closely(expected, everybody=task.asked)
+        _, drift = await compared(self._writer, self._ledger, expected, closely)
+        return drift
 
     def _closely(self, expected: Sequence[Expected], *, everybody: bool) -> list[Half]:
         """Whose page of the daemon is read as well: each may take a slow daemon tenths of a second."""
@@ -170,13 +166,3 @@ def _left(repaired: bool, error: HostError | None) -> str | None:  # noqa: FBT00
     if not repaired:
         return "NeedsAPerson"
     return None if error is None else error.code
-
-
-def _code(error: BaseException) -> str:
-    match error:
-        case HostError():
-            return error.code
-        case TwinlineError():
-            return error.type
-        case _:
-            raise error

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from twinline.hosts.errors import named
+from twinline.rebuild import ACCOUNT_SHUT, STILL_TO_COME
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,13 @@ _OTHERS: Final = {
     "WorkerLost": Meaning(
         "the worker ended or hung in the middle of it", "check that `twinline worker` runs, and its log"
     ),
+    "WorkerShutdown": Meaning("the worker was stopped in the middle of it", "check that `twinline worker` runs"),
+    ACCOUNT_SHUT: Meaning(
+        "right in the file, and refused by the daemon",
+        "somebody disabled it in the daemon's own pages, and no reload changes that: enable it there",
+        attention=True,
+    ),
+    STILL_TO_COME: Meaning("their turn comes in a later step", "nothing to do"),
 }
 
 

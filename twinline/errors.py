@@ -105,6 +105,12 @@ class UnknownHalf(TwinlineError):
     category = Category.NOT_FOUND
 
 
+class UnknownRebuild(TwinlineError):
+    """No rebuild of that host is running."""
+
+    category = Category.NOT_FOUND
+
+
 class NothingToRetry(TwinlineError):
     """No half of the order is waiting: each is proven or given up, or it is not driven yet."""
 

@@ -864,6 +864,7 @@ class NameOf:
     ERASE = "Erase"
     TELL = "Tell"
     BULK = "Bulk"
+    REBUILD = "Rebuild"
 
     UPDATE_RETRY = "retry_now"
     UPDATE_ABANDON = "abandon_half"
@@ -871,6 +872,8 @@ class NameOf:
     SIGNAL_END_MOVED = "end_moved"
     SIGNAL_BULK = "look_again"
     SIGNAL_HOST_GONE = "host_gone"
+    SIGNAL_REBUILD = "ask_again"
+    SIGNAL_STOP_REBUILD = "stop_rebuild"
 
     RECORD_TRIAL = "record_trial"
     RECORD_PURCHASE = "record_purchase"
@@ -894,6 +897,8 @@ class NameOf:
     BRING_HALF = "bring_half"
     END_OVERDUE = "end_overdue"
     RECONCILE_HOST = "reconcile_host"
+    REBUILD_STEP = "rebuild_step"
+    NOTE_REBUILD = "note_rebuild"
     STORE_MAIL = "store_mail"
     HAND_OVER_MAIL = "hand_over_mail"
     BEGIN_ERASURE = "begin_erasure"

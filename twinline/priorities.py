@@ -16,7 +16,7 @@ _ORDINARY: Final = 3
 _BULK: Final = 5
 
 BULK: Final = Priority(priority_key=_BULK)
-"""Of what nobody waits for: Reconcile, reminders, and forgetting; bulk runs have the same, see `bulk_priority`."""
+"""Of what nobody waits for: Reconcile, rebuilds, reminders, forgetting; bulk runs have the same: `bulk_priority`."""
 
 _OF_KIND: Final = {
     # Abuse goes on until a block is proven, and a customer who was let in again waits at the receiver.

@@ -19,6 +19,7 @@ from twinline.messages import (
     order_kind,
     order_ref,
 )
+from twinline.rebuild import STILL_TO_COME, RebuildStatus
 
 
 def summary_of(order: AnyOrder) -> str:
@@ -81,6 +82,38 @@ def counts_in_words(counts: BulkCounts) -> str:
     names = ("waiting", "going", "stuck", "done", "refused", "cancelled")
     found = [f"{count} {name}" for name in names if (count := getattr(counts, name))]
     return f"{', '.join(found) or 'none'} of {counts.items}"
+
+
+def rebuild_in_words(status: RebuildStatus) -> str:
+    """How far a rebuild is (Markdown)."""
+    lines = [
+        f"Host `{status.host}`, asked for by **{status.actor}**" + (f": {status.reason}" if status.reason else ".")
+    ]
+    if status.should_hold is not None:
+        lines += [
+            "",
+            f"File and daemon were seen to hold {status.held} of {status.should_hold} lines; "
+            f"{status.changed} were written, taken off or driven on so far.",
+        ]
+    lines += [f"- {_left_in_words(each.code, each.lines, each.hint)}" for each in status.left]
+    if status.last_error is not None:
+        tries = "1 attempt" if status.attempts == 1 else f"{status.attempts} attempts"
+        lines += ["", f"`{status.last_error}` after {tries}. To do: {status.hint.rstrip('.')}."]
+    if status.done:
+        lines += ["", "The host holds every line as it must."]
+    elif status.stopped_by is not None:
+        lines += ["", f"Stopped by {status.stopped_by}."]
+    elif status.next_attempt is not None:
+        who = "It **waits for a person**, and looks again" if status.asks is not None else "It looks again"
+        lines += ["", f"{who} at {status.next_attempt.astimezone(UTC):%H:%M:%S} UTC, or at once after `retry_now`."]
+    return "\n".join(lines)
+
+
+def _left_in_words(code: str, lines: int, hint: str) -> str:
+    many = "1 line" if lines == 1 else f"{lines} lines"
+    if code == STILL_TO_COME:
+        return f"{many} still to come"
+    return f"{many} with `{code}`" + (f". To do: {hint.rstrip('.')}." if hint else "")
 
 
 def moment(when: datetime) -> str:

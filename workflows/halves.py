@@ -270,7 +270,7 @@ class Halves:
     def _failed(self, half: Half, error: ActivityError) -> None:
         if self._let_go:
             return
-        half.last_error, trouble = _condition(error)
+        half.last_error, trouble = condition(error)
         half.hint, half.attention = trouble.hint, trouble.attention
         if half.attention is None:
             half.waits_since = None
@@ -319,7 +319,7 @@ class Halves:
         )
 
 
-def _condition(error: ActivityError) -> tuple[str, HalfTrouble]:
+def condition(error: ActivityError) -> tuple[str, HalfTrouble]:
     """The stable name of what failed, never its text, and what the host's error says beside it."""
     cause = error.cause
     if not isinstance(cause, ApplicationError) or not cause.type:

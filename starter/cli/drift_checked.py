@@ -68,7 +68,7 @@ async def check_drift(names: Sequence[str], *, as_json: bool) -> int:
     Raises UnknownHost, Misconfigured, Unavailable, KeyRingError.
     """
     context = Context.load()
-    found = _Found(await _compare_all(context, _hosts(context, names)))
+    found = _Found(await compare_all(context, _hosts(context, names)))
     if as_json:
         show_json(found.hosts)
     else:
@@ -105,7 +105,8 @@ def _hosts(context: Context, names: Sequence[str]) -> list[Host]:
     return [inventory.host(name) for name in dict.fromkeys(names)] or list(inventory.hosts)
 
 
-async def _compare_all(context: Context, hosts: Sequence[Host]) -> list[HostDrift]:
+async def compare_all(context: Context, hosts: Sequence[Host]) -> list[HostDrift]:
+    """How these hosts differ from the ledger; raises Misconfigured, Unavailable, KeyRingError."""
     places = asyncio.Semaphore(AT_A_TIME)
 
     async def one(ledger: Ledger, host: Host) -> HostDrift:
@@ -148,7 +149,7 @@ async def _ask_first(context: Context, hosts: Sequence[Host], *, accept_loss: bo
     if accept_loss:
         confirm("Accounts that the files have lost will be dropped by the daemons. Go on?", yes=False, as_json=as_json)
         return
-    found = await _compare_all(context, hosts)
+    found = await compare_all(context, hosts)
     losing = [line.username for each in found if each.drift for line in each.drift.lines if line.loses_access]
     if losing:
         confirm(

@@ -7,6 +7,8 @@ import typer
 from starter.cli import options
 from starter.cli.running import perform
 
+GOES_ON = "Stopped waiting. The rebuild goes on without us; the same command again tells how far it is."
+
 host_app = typer.Typer(help="Look at hosts.", no_args_is_help=True)
 
 
@@ -70,6 +72,50 @@ def refence(
     from starter.cli.hosts_refenced import refence_hosts
 
     perform(refence_hosts(hosts or [], every=every, yes=yes, as_json=as_json), as_json=as_json)
+
+
+@host_app.command("rebuild")
+def rebuild(
+    host: options.Host,
+    *,
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss",
+            help="Go on though the file has lost accounts, of others too, that the daemon still serves.",
+        ),
+    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the rebuild that goes on, as far as it is.")] = False,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the record.")] = None,
+    actor: options.Actor = "cli",
+    yes: options.Yes = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=0,
+            max=options.LONGEST_WAIT,
+            help="How long to wait for it; by default five minutes.",
+        ),
+    ] = None,
+    no_wait: options.NoWait = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """See that a host holds every line that it should: its box was replaced, its file lost, or is years old.
+
+    Says first what it would write and take off. It goes on by itself, through every outage, until file and daemon are
+    seen to hold all of it; the same command again tells how far it is, and has it try at once. Exit code 4 if a person
+    has to repair something first, 5 while it goes on.
+
+    Example: twinline host rebuild mc-eu1 --reason "new disk"
+    """
+    from starter.cli.hosts_rebuilt import Asked, rebuild_host, stop_rebuild
+    from starter.cli.placing import Waiting
+
+    asked = Asked(host, actor=actor, reason=reason, waiting=Waiting(timeout, no_wait), as_json=as_json)
+    work = stop_rebuild(asked) if stop else rebuild_host(asked, accept_loss=accept_loss, yes=yes)
+    perform(work, as_json=as_json, stopped=GOES_ON)
 
 
 @host_app.command("authorize")

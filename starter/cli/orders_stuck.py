@@ -18,10 +18,12 @@ from starter.order_ids import OrderId
 from twinline.errors import TwinlineError
 from twinline.ledger.stuck import LateHost, StuckHalf, WaitingOrder
 from twinline.messages import HalfState, OrderKind
+from twinline.rebuild import rebuild_workflow_id
 from twinline.spans import span
 
 NAMED: Final = 5
 """How many orders of a host are named; the others are counted."""
+REBUILD: Final = rebuild_workflow_id("").rstrip("/")
 
 
 async def list_stuck(*, host: str | None, line: str | None, limit: int, as_json: bool) -> int:
@@ -67,7 +69,9 @@ def _print_stuck(found: StuckList, *, now: datetime) -> None:
     for other in found.others:
         page = found.links.get(other.workflow_id)
         where = Text(printable(other.workflow_id), style=Style(link=page))
-        table.add_row(*cells("?", "?", "", other.reason), where)
+        kind, _, host = other.workflow_id.partition("/")
+        which = ("", host) if kind == REBUILD else ("?", "?")
+        table.add_row(*cells(*which, "", other.reason), where)
     show_table(table)
     console.print()
     for code in dict.fromkeys(one.reason for one in (*found.halves, *found.hosts, *found.others)):
@@ -80,6 +84,10 @@ def _print_stuck(found: StuckList, *, now: datetime) -> None:
         Text("Then: `twinline order retry ID`, or `--line LINE`, or `--all-stuck` (with `--host HOST`)."),
         soft_wrap=True,
     )
+    for other in found.others:
+        kind, _, host = other.workflow_id.partition("/")
+        if kind == REBUILD:
+            console.print(Text(f"The rebuild goes on at once with `twinline host rebuild {host}`."), soft_wrap=True)
 
 
 def _print_late(late: LateHost, links: Mapping[str, str], *, now: datetime) -> None:

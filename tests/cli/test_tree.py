@@ -21,8 +21,8 @@ ASKING = {
     "token revoke": ("token", "revoke", "0" * 16),
 }
 """Commands that no other command takes back, each with words that are fine."""
-ASKING_SOMETIMES = {"drift repair", "bulk block", "bulk extend", "bulk import"}
-"""Only when somebody would lose access, or when a run would begin that changes lines."""
+ASKING_SOMETIMES = {"drift repair", "host rebuild", "bulk block", "bulk extend", "bulk import"}
+"""Only when somebody would lose access, or when something would begin that changes many lines."""
 
 
 @pytest.mark.parametrize("leaf", leaves(), ids=str)

@@ -35,6 +35,7 @@ PASSED_THROUGH = {
     "twinline.bulk",
     "twinline.messages",
     "twinline.priorities",
+    "twinline.rebuild",
     "twinline.search_attributes",
     "twinline.summaries",
 }

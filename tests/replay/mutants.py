@@ -80,6 +80,7 @@ SEEN_BY_REPLAY: Final = (
         "await workflow.sleep(max(order.until - workflow.now(), timedelta(0)), summary=",
         "_ = (max(order.until - workflow.now(), timedelta(0)),",
     ),
+    Mutant("removed_rest", "Rebuild", "rebuild.py", "            await self._rest()\n", ""),
     Mutant("no_longer_local", "Close", "ledger.py", "workflow.execute_local_activity(", "workflow.execute_activity("),
     Mutant(
         "renamed_update",

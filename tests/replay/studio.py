@@ -22,10 +22,11 @@ from tests.support.temporal import dev_server
 from tests.workflows.house import House, ObedientHost, inventory, run_house
 from twinline.codec import data_converter
 from twinline.hosts.daemon import Daemon
-from twinline.hosts.errors import HostError
+from twinline.hosts.errors import HostError, HostUnreachable
 from twinline.hosts.factory import daemon_for
-from twinline.hosts.looking import Look
-from twinline.hosts.ports import Half, Proven
+from twinline.hosts.image import Image
+from twinline.hosts.looking import Access, Look
+from twinline.hosts.ports import Half, Proven, Wanted
 from twinline.keys import KeyRing
 from twinline.ledger import Ledger
 from twinline.messages import NameOf, Receipt, TermDecision, term_workflow_id
@@ -44,10 +45,19 @@ class PatientHost(ObedientHost):
         self.free = asyncio.Event()
         """Unset while every attempt is to hang."""
         self.free.set()
+        self.missing: set[str] = set()
+        """Names of lines that its file has lost."""
+        self.taken: set[str] = set()
+        """Names of lines under which somebody else's record stands in its file."""
+        self.lost_again = 0
+        """How often what was written again is lost again."""
 
     def heal(self) -> None:
         super().heal()
         self.free.set()
+        self.missing.clear()
+        self.taken.clear()
+        self.lost_again = 0
 
     async def bring(self, line_id: str, revision: int, *, recheck: bool = False) -> Proven:
         if self.down_for_attempts == 0:
@@ -57,11 +67,24 @@ class PatientHost(ObedientHost):
         return await super().bring(line_id, revision, recheck=recheck)
 
     async def look(self, closely: Collection[Half] = ()) -> Look:
+        await self.free.wait()
+        if self.down_for_attempts > 0:
+            self.down_for_attempts -= 1
+            raise HostUnreachable("no SSH connection")
         if self.trouble is not None:
             raise self.trouble
-        return Look(b"", {}, {})
+        expected = [each.half for each in await self._ledger.expected(self.host)]
+        theirs = "".join(f"[account]\nuser = {name}\npwd = other\n" for name in sorted(self.taken)).encode()
+        image = Image(self.daemon, theirs, [], recover=False)
+        image.plan([half for half in expected if half.username not in self.missing], ())
+        served = {half.username: Access.OPEN for half in expected if half.wanted is Wanted.PRESENT}
+        return Look(bytes(image.data), served, {})
 
     async def restore(self, line_ids: Collection[str]) -> dict[str, HostError | None]:
+        lines = {each.half.line_id: each.half.username for each in await self._ledger.expected(self.host)}
+        if self.lost_again == 0:
+            self.missing -= {lines[line_id] for line_id in line_ids}
+        self.lost_again = max(0, self.lost_again - bool(line_ids))
         return dict.fromkeys(line_ids)
 
     async def vacate(self, half: Half) -> None:

@@ -40,6 +40,7 @@ UNSEEN: Final = {
     "driver.py:_may_retry: if self._driven().over:",
     "driver.py:_may_retry: raise ApplicationError(",
     "erase.py:progress: return self._status",
+    "rebuild.py:progress: return self._status",
     "reconcile.py:progress: return self._so_far",
     "tell.py:progress: return self._mail",
     "halves.py:over: return all(half.over for half in self._halves)",
@@ -54,8 +55,8 @@ UNSEEN: Final = {
     "order.py:heading: return ()",
     "term.py:heading: return ()",
     # An error under another name goes the same way.
-    'halves.py:_condition: return "WorkerLost", HalfTrouble(hint="")',
-    'halves.py:_condition: return cause.type, HalfTrouble(hint="")',
+    'halves.py:condition: return "WorkerLost", HalfTrouble(hint="")',
+    'halves.py:condition: return cause.type, HalfTrouble(hint="")',
     # A ledger's error comes as itself in this version of the SDK, not wrapped.
     "ledger.py:in_ledger: if isinstance(error.cause, ApplicationError):",
     "ledger.py:in_ledger: raise error.cause from None",

@@ -125,8 +125,12 @@ class Drift(Message):
     """Whether the daemon could be asked."""
 
     def to_restore(self, *, together: bool) -> tuple[str, ...]:
-        """Ids of the lines to write again; `together`: one that is only out of place brings all others back, too."""
+        """Ids of the lines to write again, those that must lose access first.
+
+        `together`: one that is only out of place brings all others back, too.
+        """
         ours = [line for line in self.lines if line.repaired and line.line_id is not None]
+        ours.sort(key=lambda line: not line.loses_access)
         moved = [line for line in ours if line.kinds == (Kind.MOVED,)]
         left_out = {line.line_id for line in moved[1:]} if together else set[str | None]()
         return tuple(line.line_id for line in ours if line.line_id is not None and line.line_id not in left_out)

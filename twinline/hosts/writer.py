@@ -128,11 +128,22 @@ class HostWriter:
     async def restore(self, line_ids: Collection[str]) -> dict[str, HostError | None]:
         """Write these lines again, at the revision that they have, and wait until the daemon is seen to hold them.
 
-        Gives the error that prevents it, or None, by line id. Raises UnknownLine for a line that has no half here.
+        In batches, in this order, so that what is asked for meanwhile is proven before the rest. Gives the error that
+        prevents it, or None, by line id. Raises UnknownLine for a line that has no half here.
         """
+        outcomes: dict[str, HostError | None] = {}
+        waiting = list(dict.fromkeys(line_ids))
+        while waiting:
+            some, waiting = waiting[:BATCH_LIMIT], waiting[BATCH_LIMIT:]
+            told = await self._restore(some)
+            outcomes |= told
+            if (error := _in_the_way(told)) is not None:
+                return outcomes | dict.fromkeys(waiting, error)
+        return outcomes
+
+    async def _restore(self, line_ids: Sequence[str]) -> dict[str, HostError | None]:
         answers = {line_id: self._waiters.add(line_id, 0, afresh=True) for line_id in line_ids}
-        if answers:
-            self._wake()
+        self._wake()
         outcomes: dict[str, HostError | None] = {}
         ended = await asyncio.gather(*answers.values(), return_exceptions=True)
         for line_id, outcome in zip(answers, ended, strict=True):
@@ -613,6 +624,14 @@ class HostWriter:
         # A daemon that is away took nothing, although its file was written: its host is no better than before.
         if batch.halves and (halves or answer["status_error"] not in _SILENT):
             await self._record(batch, [Proven(half.line_id, half.revision, half.wanted) for half in halves])
+
+
+def _in_the_way(told: Mapping[str, HostError | None]) -> HostError | None:
+    """What keeps a host from taking any line; a file can be written though its daemon is away."""
+    first = next(iter(told.values()))
+    if first is None or first.of_one_line or isinstance(first, StatusTrouble):
+        return None
+    return first if all(type(each) is type(first) for each in told.values()) else None
 
 
 def _blast_guard(count: int) -> HostError:
