@@ -14,6 +14,7 @@ from temporalio.worker import Worker
 from activities.bulk import BulkActivities
 from activities.clocks import WorkerClock
 from activities.erase import EmptyHostActivities, ErasureActivities
+from activities.health import HealthActivities
 from activities.host import HostActivities
 from activities.host_ledger import LedgerOfHosts
 from activities.ledger import LedgerActivities
@@ -39,6 +40,7 @@ from twinline.runner import HouseRunner
 from twinline.schedules import sync_schedules
 from twinline.settings import Settings
 from twinline.visibility import register_search_attributes
+from twinline.watched import sync_watched
 from workflows.block import Block
 from workflows.block_end import BlockEnd
 from workflows.bulk import Bulk
@@ -47,6 +49,7 @@ from workflows.change_password import ChangePassword
 from workflows.close import Close
 from workflows.erase import Erase
 from workflows.extension import Extension
+from workflows.health import Health
 from workflows.import_line import ImportLine
 from workflows.move import Move
 from workflows.purchase import Purchase
@@ -71,6 +74,7 @@ WORKFLOWS: Sequence[type] = (
     Cancel,
     Term,
     Reconcile,
+    Health,
     Erase,
     Tell,
     Extension,
@@ -128,6 +132,7 @@ def build_workers(
                 *HostActivities(writer).all(),
                 *ReconcileActivities(writer, LedgerOfHosts(ledger), clock).all(),
                 *RebuildActivities(writer, LedgerOfHosts(ledger), clock).all(),
+                *HealthActivities(writer, ledger, settings.health_every).all(),
                 *EmptyHostActivities(writer, LedgerOfHosts(ledger)).all(),
             ],
             interceptors=[Telling()],
@@ -179,7 +184,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             sdk=core.metrics,
         )
         stack.enter_context(port)
-        await sync_schedules(client, [host.name for host in inventory.hosts], every=settings.reconcile_every)
+        hosts = [host.name for host in inventory.hosts]
+        await sync_schedules(client, hosts, every=settings.reconcile_every)
+        await sync_watched(client, hosts, every=settings.health_every)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await stop.wait()

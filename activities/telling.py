@@ -11,12 +11,14 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 
 from twinline import metrics
 from twinline.logs import Fact, about, note
-from twinline.messages import OrderKind
+from twinline.messages import NameOf, OrderKind
 
 log = logging.getLogger(__name__)
 
 _OF_A_HOST: Final = "host."
 _KINDS: Final = frozenset(OrderKind)
+_ROUTINE: Final = frozenset({NameOf.PROBE_HOST})
+"""Of which every minute brings one for each host."""
 
 
 class Telling(Interceptor):
@@ -54,7 +56,8 @@ class _Telling(ActivityInboundInterceptor):
                 raise
             if isinstance(line := getattr(result, "line_id", None), str):
                 note(line=line)
-            log.info("an activity was done", extra={"seconds": _since(started)})
+            level = logging.DEBUG if info.activity_type in _ROUTINE else logging.INFO
+            log.log(level, "an activity was done", extra={"seconds": _since(started)})
             return result
 
 

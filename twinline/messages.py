@@ -793,6 +793,75 @@ class Reconciled(Message):
     error: str | None = None
 
 
+# --- health -----------------------------------------------------------------------------------------
+
+HEALTH_EVERY = timedelta(minutes=1)
+
+
+def health_workflow_id(host: str) -> str:
+    """The workflow id of the one Health that watches a host."""
+    return f"health/{host}"
+
+
+class HealthStanding(StrEnum):
+    """Whether a host, its helper and its daemon answer; not known until the first look, or where one proved little."""
+
+    WELL = "well"
+    AWAY = "away"
+    UNKNOWN = "unknown"
+
+
+class HealthSoFar(Message):
+    """What is known of a host after the last look at it, and carried from look to look."""
+
+    standing: HealthStanding = HealthStanding.UNKNOWN
+    since: AwareDatetime | None = None
+    """Since when it stands like that."""
+    looked_at: AwareDatetime | None = None
+    code: str | None = None
+    """What the last look ended with; None when all answered."""
+    failing_since: AwareDatetime | None = None
+    """The first of the failures in a row that the last look ended."""
+    attention: str | None = None
+    """Why a person has to look at the host, as the code of the error."""
+    hint: str = ""
+
+
+class HealthStart(Message):
+    """Watch a host, for the first time or going on with what an earlier run knew."""
+
+    host: str
+    first_in: timedelta
+    """How long to wait before the first look, so that many hosts are not looked at in the same second."""
+    so_far: HealthSoFar = HealthSoFar()
+
+
+class HealthTask(Message):
+    """Look at a host once."""
+
+    host: str
+    so_far: HealthSoFar
+
+
+class HealthLooked(Message):
+    """What is known after a look, and when the next one is due."""
+
+    so_far: HealthSoFar
+    again_in: timedelta
+
+
+class HealthStatus(Message):
+    """Answer of a Health's `progress` query and of `retry_now`, and its result once it was stopped."""
+
+    host: str
+    standing: HealthStanding
+    so_far: HealthSoFar
+    missed: str | None
+    """Why nobody looked when it was due; then nothing is known of the host, whatever was seen before."""
+    next_look: AwareDatetime | None
+    """None while somebody looks, and after it was stopped."""
+
+
 # --- erasure ----------------------------------------------------------------------------------------
 
 
@@ -861,6 +930,7 @@ class NameOf:
     TERM = "Term"
     BLOCK_END = "BlockEnd"
     RECONCILE = "Reconcile"
+    HEALTH = "Health"
     ERASE = "Erase"
     TELL = "Tell"
     BULK = "Bulk"
@@ -899,6 +969,7 @@ class NameOf:
     RECONCILE_HOST = "reconcile_host"
     REBUILD_STEP = "rebuild_step"
     NOTE_REBUILD = "note_rebuild"
+    PROBE_HOST = "probe_host"
     STORE_MAIL = "store_mail"
     HAND_OVER_MAIL = "hand_over_mail"
     BEGIN_ERASURE = "begin_erasure"

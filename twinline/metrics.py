@@ -49,6 +49,11 @@ UNPROVEN: Final = Counter("twinline_host_unproven", "Halves that the daemon did 
 CLOCK: Final = Gauge(
     "twinline_host_clock_offset_seconds", "By which a host's clock is ahead of the ledger's.", ["host"]
 )
+PROBES: Final = Counter(
+    "twinline_host_probes",
+    'Short looks at hosts by outcome: "well", or the name of the error in the way.',
+    ["host", "outcome"],
+)
 DRIFTED: Final = Gauge("twinline_host_drifted_lines", "Lines that the last Reconcile found drifted.", ["host"])
 RECONCILED: Final = Gauge(
     "twinline_host_reconciled_timestamp_seconds", "When this worker last ended a Reconcile of the host.", ["host"]

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from twinline.errors import Misconfigured
-from twinline.messages import DELAY_NOTICE, GRACE, RECONCILE_EVERY
+from twinline.messages import DELAY_NOTICE, GRACE, HEALTH_EVERY, RECONCILE_EVERY
 from twinline.problems import Problem, quoted
 
 _PREFIX: Final = "TWINLINE_"
@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     )
     reconcile_every: _Seconds = Field(
         default=RECONCILE_EVERY, description="seconds above 0: how often each host is brought in step with the ledger"
+    )
+    health_every: _Seconds = Field(
+        default=HEALTH_EVERY, description="seconds above 0: how often each host is looked at while it is well"
     )
     http: _Address = Field(
         default="127.0.0.1:8080", description="where `twinline web` listens, as host:port, such as 127.0.0.1:8080"

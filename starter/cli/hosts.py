@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 @host_app.command("list")
 def list_hosts(hosts: options.Hosts = None, *, as_json: options.AsJson = False) -> None:
-    """List hosts with what the ledger knows of them: lines served, halves behind, and who waits for a person.
+    """List hosts with what the ledger knows of them: lines served, halves behind, whether they answer, what is wrong.
 
     Example: twinline host list
     """

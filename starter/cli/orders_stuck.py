@@ -121,7 +121,7 @@ def late_in_words(late: LateHost, *, now: datetime) -> str:
         # Whether it answers is not known: perhaps nobody asked it.
         state = f"{late.host} is behind since {_moment(late.since, now)}"
     else:
-        state = f"No batch gets through to {late.host} since {_moment(late.down_since, now)}"
+        state = f"Nothing gets through to {late.host} since {_moment(late.down_since, now)}"
     if not late.halves:
         return f"{state}. Nothing waits for it yet."
     who = [_name(order) for order in late.orders[:NAMED]]

@@ -82,7 +82,7 @@ async def _dev(folder: Path, timescale: float) -> int:
     import shlex
     import signal
 
-    from twinline.messages import RECONCILE_EVERY
+    from twinline.messages import HEALTH_EVERY, RECONCILE_EVERY
     from twinline.sandbox.world import World
 
     stop = asyncio.Event()
@@ -90,8 +90,8 @@ async def _dev(folder: Path, timescale: float) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stop.set)
-    every = RECONCILE_EVERY.total_seconds()
-    async with World(folder, timescale=timescale, reconcile_every=every, codec=True) as world:
+    every, looked = RECONCILE_EVERY.total_seconds(), HEALTH_EVERY.total_seconds()
+    async with World(folder, timescale=timescale, reconcile_every=every, health_every=looked, codec=True) as world:
         await world.start_worker()
         exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in world.env.items())
         settings = world.folder / "env.sh"

@@ -176,7 +176,7 @@ async def test_a_half_that_is_given_up_lets_the_order_end_and_stays_on_the_list_
         listed = await cli("order", "list", "--stuck")
         nobody, _, first, *others = listed.out.splitlines()
         assert (listed.code, nobody) == (0, "Nothing waits for a person. These go on by themselves:")
-        assert first.startswith("No batch gets through to os-eu1 since 20")
+        assert first.startswith("Nothing gets through to os-eu1 since 20")
         assert first.endswith(" s). 1 half waits for it: renewal S-7.")
         assert "HostUnreachable: no SSH connection to the host" in others[0]
         assert others[-1] == (
@@ -293,7 +293,7 @@ def test_of_a_host_that_nobody_asked_it_is_not_said_that_it_answers() -> None:
     )
     down = late.model_copy(update={"down_since": since, "halves": 0, "since": None})
     assert late_in_words(down, now=now) == (
-        "No batch gets through to os-eu1 since 2031-05-06 11:55 UTC (5 min). Nothing waits for it yet."
+        "Nothing gets through to os-eu1 since 2031-05-06 11:55 UTC (5 min). Nothing waits for it yet."
     )
 
 

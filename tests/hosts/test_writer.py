@@ -127,3 +127,54 @@ async def test_who_asks_while_the_ledger_is_read_gets_a_read_of_his_own() -> Non
     ledger.may_answer.set()
     assert (await early).revision == 0
     assert (await late).revision == 1
+
+
+async def test_a_probe_of_a_host_that_is_down_tells_who_asked_and_nobody_else() -> None:
+    ledger, down = MemoryLedger(), Down()
+    down.answer.set()
+    writer = writer_on(ledger, down)
+    outcomes = await settled([asyncio.create_task(writer.probe()) for _ in range(3)])
+    assert all(isinstance(outcome, HostUnreachable) for outcome in outcomes)
+    assert (down.tries, ledger.said) == (1, [])
+    await writer.close()
+
+
+async def test_a_probe_that_finds_a_batch_at_a_host_that_is_down_learns_what_it_learns() -> None:
+    ledger, down = MemoryLedger(), Down()
+    writer = writer_on(ledger, down)
+    half = ledger.want("guest", "pw23456789abcdef")
+    waiting: list[asyncio.Task[object]] = [asyncio.create_task(writer.bring(half.line_id, 1))]
+    await down.tried.wait()
+    waiting.append(asyncio.create_task(writer.probe()))
+    await asyncio.sleep(0)
+    down.answer.set()
+    outcomes = await settled(waiting)
+    assert all(isinstance(outcome, HostUnreachable) for outcome in outcomes)
+    assert (down.tries, ledger.said) == (1, ["HostUnreachable"])
+    await writer.close()
+
+
+async def test_a_probe_that_nobody_waits_for_any_more_asks_no_host() -> None:
+    ledger, down = MemoryLedger(), Down()
+    writer = writer_on(ledger, down)
+    first = asyncio.create_task(writer.probe())
+    await down.tried.wait()
+    second = asyncio.create_task(writer.probe())
+    await asyncio.sleep(0)
+    first.cancel()
+    second.cancel()
+    down.answer.set()
+    await settled([first, second])
+    with pytest.raises(HostUnreachable):
+        await writer.probe()
+    assert down.tries == 2
+    await writer.close()
+
+
+async def test_who_waits_for_a_probe_is_released_when_the_writer_closes() -> None:
+    writer = writer_on(MemoryLedger(), down := Down())
+    waiting = asyncio.create_task(writer.probe())
+    await down.tried.wait()
+    await writer.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

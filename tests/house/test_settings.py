@@ -17,7 +17,7 @@ GOOD = {
 }
 
 
-TUNABLES = ("TWINLINE_GRACE", "TWINLINE_DELAY_NOTICE", "TWINLINE_RECONCILE_EVERY")
+TUNABLES = ("TWINLINE_GRACE", "TWINLINE_DELAY_NOTICE", "TWINLINE_RECONCILE_EVERY", "TWINLINE_HEALTH_EVERY")
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,7 @@ def test_settings_are_read_from_the_environment() -> None:
     assert settings.smtp_url.get_secret_value() == GOOD["TWINLINE_SMTP_URL"]
     assert (settings.grace, settings.delay_notice) == (timedelta(seconds=90), timedelta(minutes=15))
     assert settings.reconcile_every == timedelta(minutes=10)
+    assert settings.health_every == timedelta(minutes=1)
 
 
 def test_the_tunables_are_seconds(environment: pytest.MonkeyPatch) -> None:

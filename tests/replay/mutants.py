@@ -83,6 +83,13 @@ SEEN_BY_REPLAY: Final = (
     Mutant("removed_rest", "Rebuild", "rebuild.py", "            await self._rest()\n", ""),
     Mutant("no_longer_local", "Close", "ledger.py", "workflow.execute_local_activity(", "workflow.execute_activity("),
     Mutant(
+        "added_look",
+        "Health",
+        "health.py",
+        "            pause = await self._look()\n",
+        "            await self._look()\n            pause = await self._look()\n",
+    ),
+    Mutant(
         "renamed_update",
         "Trial",
         "driver.py",

@@ -25,7 +25,7 @@ from temporalio.converter import DataConverter
 from temporalio.service import RPCError
 
 import worker
-from tests.replay import paths_bulk, paths_cancels, paths_moves, paths_orders, paths_rebuilds, paths_terms
+from tests.replay import paths_bulk, paths_cancels, paths_health, paths_moves, paths_orders, paths_rebuilds, paths_terms
 from tests.replay.commands import Replayed, counted, replay
 from tests.replay.paths import PATHS
 from tests.replay.paths import Path as Walked
@@ -35,7 +35,7 @@ from twinline.codec import data_converter
 from twinline.errors import TwinlineError
 from twinline.keys import KeyRing
 
-MODULES = (paths_bulk, paths_cancels, paths_moves, paths_orders, paths_rebuilds, paths_terms)
+MODULES = (paths_bulk, paths_cancels, paths_health, paths_moves, paths_orders, paths_rebuilds, paths_terms)
 """Whose paths are gone."""
 REFUSED: Final = "left as it was: no patch begins the difference, so workflows that run already would break"
 AT_MOST: Final = 120

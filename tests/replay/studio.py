@@ -80,6 +80,10 @@ class PatientHost(ObedientHost):
         served = {half.username: Access.OPEN for half in expected if half.wanted is Wanted.PRESENT}
         return Look(bytes(image.data), served, {})
 
+    async def probe(self) -> None:
+        await self.free.wait()
+        await super().probe()
+
     async def restore(self, line_ids: Collection[str]) -> dict[str, HostError | None]:
         lines = {each.half.line_id: each.half.username for each in await self._ledger.expected(self.host)}
         if self.lost_again == 0:
@@ -209,6 +213,8 @@ CALM: Final = Setting()
 HASTY: Final = Setting(grace=3, delay_notice=5, skipping=False)
 BRISK: Final = Setting(grace=3)
 FORGETFUL: Final = Setting(grace=3, long_history=40)
+FORGETFUL_IN_TRUE_TIME: Final = Setting(skipping=False, long_history=40)
+"""For what never ends, and would skip for ever."""
 
 
 @asynccontextmanager

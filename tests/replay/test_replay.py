@@ -15,12 +15,13 @@ from temporalio.client import WorkflowHistory
 from tests.replay.commands import Replayed, counted, replay, type_of
 from tests.replay.coverage import Coverage
 from tests.replay.paths import PATHS
+from tests.replay.paths_health import LEFT
 from tests.replay.record import open_converter
 from tests.replay.shelf import Shelf, this_release
 from tests.support.temporal import DevServer
 from tests.workflows.house import HOSTS, OTHER_HOSTS, inventory
 from twinline.keys import KeyRing
-from twinline.messages import ORDERS_QUEUE
+from twinline.messages import ORDERS_QUEUE, host_queue
 from twinline.settings import Settings
 from worker import WORKFLOWS, build_workers
 
@@ -51,12 +52,14 @@ UNSEEN: Final = {
     "term.py:progress: start, decision = self._start, self._decision",
     # What is only shown, or only a longer pause.
     "driver.py:heading: return ()",
+    'health.py:_in_words: said.append(f"**A person has to look**: `{so_far.attention}`. To do: {so_far.hint}.")',
     "halves.py:pause_after: return LONG_CAP",
     "order.py:heading: return ()",
     "term.py:heading: return ()",
     # An error under another name goes the same way.
     'halves.py:condition: return "WorkerLost", HalfTrouble(hint="")',
     'halves.py:condition: return cause.type, HalfTrouble(hint="")',
+    'health.py:_why: return cause.type if isinstance(cause, ApplicationError) and cause.type else "WorkerLost"',
     # A ledger's error comes as itself in this version of the SDK, not wrapped.
     "ledger.py:in_ledger: if isinstance(error.cause, ApplicationError):",
     "ledger.py:in_ledger: raise error.cause from None",
@@ -186,7 +189,9 @@ def _answered(line: str, activities: Mapping[str, Mapping[str, Any]]) -> bool:
         case ["local", name] | ["activity", name]:
             return name in activities[ORDERS_QUEUE]
         case ["activity", name, "on", queue]:
-            return name in activities.get(queue, {})
+            # A host may leave the inventory while it is looked at; what is asked of others is known all the same.
+            known = activities[host_queue(OTHER_HOSTS[0])] if queue == host_queue(LEFT) else activities.get(queue, {})
+            return name in known
         case _:
             return True
 

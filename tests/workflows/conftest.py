@@ -29,7 +29,7 @@ async def impatient_house(
     """A house whose grace and delay notice are so short that a test can wait for them."""
     client = await impatient_server.connect(key_ring)
     folder = tmp_path_factory.mktemp("impatient")
-    async with run_house(folder, key_ring, client, grace=1.5, delay_notice=2.5) as house:
+    async with run_house(folder, key_ring, client, grace=1.5, delay_notice=2.5, health_every=0.2) as house:
         yield house
 
 

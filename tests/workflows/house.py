@@ -116,6 +116,10 @@ class ObedientHost:
                 raise _still(known.attention)
             return known
 
+    async def probe(self) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+
     async def _batch(self) -> None:
         batch = await self._ledger.open_batch(self.host, 1000)
         self.batches.append({half.username for half in batch.halves})
@@ -202,6 +206,7 @@ async def run_house(
     skipper: TimeSkipper | None = None,
     grace: float = 90.0,
     delay_notice: float = 900.0,
+    health_every: float = 60.0,
     workflow_tasks: int = WORKFLOW_TASKS,
     host: Callable[[str, Ledger], ObedientHost] = ObedientHost,
 ) -> AsyncGenerator[House]:
@@ -224,6 +229,7 @@ async def run_house(
                 "keys": folder / "keys",
                 "grace": timedelta(seconds=grace),
                 "delay_notice": timedelta(seconds=delay_notice),
+                "health_every": timedelta(seconds=health_every),
             }
         )
         hosts = {name: host(name, ledger) for name in (*HOSTS, *OTHER_HOSTS)}

@@ -173,6 +173,10 @@ class Daemon(Protocol):
         """The same daemon, for one record that is to be loaded and that nobody can use."""
         ...
 
+    def sign_of_life(self) -> Check:
+        """The lightest page that only this running daemon shows, with one pattern that stands on it."""
+        ...
+
     def listing(self) -> Listing:
         """Where all loaded accounts are named."""
         ...

@@ -20,7 +20,8 @@
     └── TracesLeft         a file on the host still names a line that is to be forgotten: stop and ask
 
 All of them can be repaired without us, so retrying helps; `attention` says that a person has to look first,
-`of_one_line` that the host itself is well and only the lines that failed are the matter.
+`of_one_line` that the host itself is well and only the lines that failed are the matter, `on_the_way` that it is met
+before any file of the host is read, so that a short look (`HostWriter.probe`) tells whether it is over.
 """
 
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ class HostError(Exception):
 
     attention: ClassVar[bool] = False
     of_one_line: ClassVar[bool] = False
+    on_the_way: ClassVar[bool] = False
     hint: str = "twinline keeps trying"
 
     @property
@@ -43,12 +45,14 @@ class HostError(Exception):
 class HostUnreachable(HostError):
     """No SSH connection to the host."""
 
+    on_the_way = True
     hint = "check that the host is up and that its SSH port can be reached from the worker"
 
 
 class HostLoginRefused(HostError):
     """The host does not accept our SSH key, or it can't be used here."""
 
+    on_the_way = True
     hint = (
         "see that this user can read the files of ssh.key and ssh.known_hosts, and that the key's public half is in "
         "authorized_keys of ssh.user on the host"
@@ -59,6 +63,7 @@ class HostKeyMismatch(HostError):
     """The host shows another key than ssh.known_hosts says."""
 
     attention = True
+    on_the_way = True
     hint = "find out why the host key changed; if it is right, correct ssh.known_hosts in the inventory"
 
 
@@ -66,6 +71,7 @@ class HelperRefused(HostError):
     """The forced command of our key does not allow what we ask for: this version of the helper, or these files."""
 
     attention = True
+    on_the_way = True
     hint = (
         "replace the line in authorized_keys of ssh.user on the host by the one that `twinline host authorize HOST` "
         "prints"
@@ -75,6 +81,7 @@ class HelperRefused(HostError):
 class HelperFailed(HostError):
     """The helper program could not be started, or its connection ended in the middle."""
 
+    on_the_way = True
     hint = "check that python3 (3.7 or newer) runs for ssh.user on the host"
 
 
@@ -104,6 +111,7 @@ class LedgerSetBack(HostError):
     """The host has seen a higher fencing token than the ledger has ever given out: the ledger is an older copy."""
 
     attention = True
+    on_the_way = True
     hint = "see that the ledger is the right one and that no other twinline writes there, then `twinline host refence`"
 
 
@@ -138,6 +146,7 @@ class ShrunkenFile(HostError):
 class StatusTrouble(HostError):
     """The daemon's status pages do not answer, or refuse our user and password."""
 
+    on_the_way = True
     hint = "check that the daemon runs and that status.url, user and password of the inventory are right"
 
 

@@ -60,6 +60,15 @@ async def read_file(helper: Helper) -> FileNow:
     return FileNow(zlib.decompress(decode(answer["body"])), answer["signature"], answer["recover"])
 
 
+async def see_alive(helper: Helper, daemon: Daemon) -> None:
+    """See that the daemon runs and answers us, by its lightest page; raises StatusTrouble, HelperFailed."""
+    page = daemon.sign_of_life()
+    (sign,) = page.must
+    answer = await helper.ask("scan", {"path": page.path, "pattern": sign})
+    if answer["code"] != 200 or not answer["found"]:
+        raise StatusTrouble(f"the daemon's page is not what it must be (HTTP status {answer['code']})")
+
+
 async def listed_accounts(helper: Helper, daemon: Daemon) -> dict[str, Access]:
     """Every loaded account, and whether somebody may log in on it; raises StatusTrouble, HelperFailed."""
     listing = daemon.listing()

@@ -563,6 +563,10 @@ class OSCam:
         groups = [int(group) for group in self.groups.split(",")]
         return _Canary(width=self.width, zone=self.zone, groups=groups, reload=self.reload, deadline=self.deadline)
 
+    def sign_of_life(self) -> Check:
+        """Version and connections; lists of accounts take seconds where there are many."""
+        return Check("/oscamapi.html?part=status", must=(r"<oscam\b",))
+
     def listing(self) -> Listing:
         """Every account; an expired one may still log in."""
         pattern = r'<user name="([^"]*)" status="([^"]*)"'

@@ -32,7 +32,7 @@ from twinline.hosts.errors import (
     named,
 )
 from twinline.hosts.image import Image, Plan
-from twinline.hosts.looking import Access, Look, listed_accounts, loaded_accounts, read_file
+from twinline.hosts.looking import Access, Look, listed_accounts, loaded_accounts, read_file, see_alive
 from twinline.hosts.losses import Loss, loss
 from twinline.hosts.ports import Batch, Half, HostLedger, Proven, Token, Wanted
 from twinline.hosts.reads import ProvenReads, no_half
@@ -48,6 +48,8 @@ CLOCK_SECONDS = 60.0
 """How long a look at the host's clock is good for."""
 SECOND_LOOK_SECONDS = 0.5
 """After which a file that lost accounts is read again: OSCam's own save, and some editors, truncate it first."""
+PROBE_SECONDS = 20.0
+"""How long the helper of a host may take to see whether the daemon answers, which gets ten seconds of them."""
 _SILENT = {
     "refused": "the daemon's status page refuses our user or password",
     "unreachable": "the daemon's status page does not answer",
@@ -89,6 +91,7 @@ class HostWriter:
         self._waiters = Waiters()
         self._asked: list[_Asked] = []
         self._leaving: list[_Leaving] = []
+        self._probes: list[asyncio.Future[ClocksApart | None]] = []
         self._lost: set[str] = set()
         """Lines that the daemon serves and the file has lost: they go along with the next batch, before its reload."""
         self._others: frozenset[str] | None = None
@@ -172,6 +175,16 @@ class HostWriter:
         self._wake()
         return await answer
 
+    async def probe(self) -> ClocksApart | None:
+        """See between two batches whether helper and daemon answer; gives what is wrong with the clock, if anything.
+
+        Raises the HostError in the way, and reports it to nobody: one failure may be a reload.
+        """
+        answer: asyncio.Future[ClocksApart | None] = asyncio.get_running_loop().create_future()
+        self._probes.append(answer)
+        self._wake()
+        return await answer
+
     @contextlib.contextmanager
     def accepting_losses(self) -> Generator[None]:
         """Go on, for as long as this lasts, although the file has lost accounts that the daemon serves."""
@@ -193,10 +206,11 @@ class HostWriter:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._waiters.cancel()
-        for asked in (*self._asked, *self._leaving):
-            asked.answer.cancel()
+        for answer in (*(asked.answer for asked in (*self._asked, *self._leaving)), *self._probes):
+            answer.cancel()
         self._asked.clear()
         self._leaving.clear()
+        self._probes.clear()
         await self._drop_helper()
 
     # -- the loop
@@ -208,7 +222,7 @@ class HostWriter:
             self._task = asyncio.create_task(self._work(), name=f"writer {self.host}", context=Context())
 
     async def _work(self) -> None:
-        while self._waiters or self._asked or self._scrub or self._leaving:
+        while self._waiters or self._asked or self._scrub or self._leaving or self._probes:
             try:
                 await self._round()
             except Exception as error:  # noqa: BLE001 - whatever keeps the ledger away: nobody may wait for ever
@@ -219,10 +233,15 @@ class HostWriter:
                 self._refuse_questions(error)
 
     async def _round(self) -> None:
+        if self._probes and not (self._waiters or self._asked or self._leaving):
+            await self._only_probe()
+            return
         tried = self._waiters.wanted()
         self._woken.clear()
         trouble: HostError | None = None
         try:
+            if self._probes:
+                await self._answer_probes()
             if self._asked:
                 trouble = await self._answer_questions()
             await self._quiet(interruptible=not tried)
@@ -395,6 +414,40 @@ class HostWriter:
             await self._ledger.note_well(self.host)
         return trouble
 
+    async def _only_probe(self) -> None:
+        """Probe for nobody but those who asked for that: what came of it is theirs to tell."""
+        try:
+            await self._answer_probes()
+        except HostError as error:
+            await self._drop_helper()
+            self._refuse_questions(error)
+
+    async def _answer_probes(self) -> None:
+        """Probe once for all who ask at this moment; a daemon that does not answer is no reason to connect anew."""
+        if all(probe.done() for probe in self._probes):
+            self._probes.clear()
+            return
+        helper = await self._connected()
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                await see_alive(helper, self._daemon)
+        except StatusTrouble as error:
+            self._refuse_probes(error)
+            return
+        except TimeoutError:
+            raise HelperFailed(f"the helper did not answer within {PROBE_SECONDS:.0f} s") from None
+        await self._see_clock(helper)
+        for probe in self._probes:
+            if not probe.done():
+                probe.set_result(self._apart)
+        self._probes.clear()
+
+    def _refuse_probes(self, error: Exception) -> None:
+        for probe in self._probes:
+            if not probe.done():
+                probe.set_exception(error)
+        self._probes.clear()
+
     async def _look_for_traces(self) -> None:
         """Tell all who wait for it whether anything of their line is left."""
         helper = await self._connected()
@@ -415,6 +468,7 @@ class HostWriter:
         for one in asked:
             if not one.answer.done():
                 one.answer.set_exception(error)
+        self._refuse_probes(error)
 
     async def _fail(self, tried: Mapping[str, int], error: HostError) -> None:
         """Report it and tell those who wait; who came meanwhile for a later revision is none of them."""

@@ -7,7 +7,7 @@ with the host itself stands at the host (`Host.attention`) and marks no half: th
 ends it, and takes along everything that is behind.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -47,7 +47,7 @@ _BEHIND: Final = (
 _THROUGH: Final = (
     update(models.Host)
     .where(col(models.Host.name) == bindparam("host"))
-    .values(down_since=None, attention=None)
+    .values(down_since=None, attention=None, down_code=None)
     # Whoever uses it has loaded no host.
     .execution_options(synchronize_session=False)
 )
@@ -383,7 +383,7 @@ async def report_failure(
     if host_down:
         row = await tx.session.get_one(models.Host, host, with_for_update=LOCKED)
         row.down_since = row.down_since or utc(now)
-        row.attention = code if host_asks else None
+        row.attention, row.down_code = code if host_asks else None, code
 
 
 async def attention_of(tx: ReadTx, host: str) -> str | None:
@@ -399,9 +399,9 @@ async def note_host(tx: WriteTx, host: str, *, code: str, wrong: bool, now: date
     row = await tx.session.get_one(models.Host, host, with_for_update=LOCKED)
     if wrong:
         row.down_since = row.down_since or utc(now)
-        row.attention = error_code(code)
+        row.attention = row.down_code = error_code(code)
     elif row.attention == code:
-        row.down_since = row.attention = None
+        row.down_since = row.attention = row.down_code = None
 
 
 async def is_down(tx: ReadTx, host: str) -> bool:
@@ -409,11 +409,32 @@ async def is_down(tx: ReadTx, host: str) -> bool:
     return (await tx.session.exec(select(models.Host.down_since).where(models.Host.name == host))).one() is not None
 
 
-async def note_well(tx: WriteTx, host: str) -> None:
-    """Note that the host answers, unless a half that could be tried is behind there: then only a batch can tell."""
-    half = models.Half
+async def note_well(tx: WriteTx, host: str, *, of: Collection[str] | None = None) -> None:
+    """Note that the host answers, unless a half that could be tried is behind there: then only a batch can tell.
+
+    With `of` only if it is down for one of these errors: who saw nothing else can't tell that anything else is over.
+    """
+    half, row = models.Half, models.Host
     behind = exists().where(col(half.host) == host, col(half.wanted) > col(half.proven), col(half.attention).is_(None))
-    await tx.session.exec(_THROUGH.where(~behind), params={"host": host})
+    through = _THROUGH.where(~behind)
+    if of is not None:
+        through = through.where(or_(col(row.down_code).is_(None), col(row.down_code).in_(of)))
+    await tx.session.exec(through, params={"host": host})
+
+
+async def note_away(
+    tx: WriteTx, host: str, *, code: str, since: datetime, host_asks: bool, of: Collection[str]
+) -> None:
+    """Note since when the host does not answer, unless it is down for an error that is none of `of`: that stays true.
+
+    Raises ValueError when `code` is more than a code.
+    """
+    row = await tx.session.get_one(models.Host, host, with_for_update=LOCKED)
+    if row.down_since is not None and row.down_code is not None and row.down_code not in of:
+        return
+    row.down_since = row.down_since or utc(since)
+    row.down_code = error_code(code)
+    row.attention = row.down_code if host_asks else None
 
 
 async def stop_half(

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement
 from sqlmodel import col, func, select
 
 from twinline.ledger import models
+from twinline.ledger.looks import HostLooks, last_looks
 from twinline.ledger.tx import ReadTx
 from twinline.ledger.types import utc
 from twinline.messages import HalfState, Message, Protocol
@@ -33,9 +34,13 @@ class HostView(Message):
     given_up: int
     attention: str | None
     down_since: AwareDatetime | None
-    """Since when no batch gets through; None while it answers."""
+    """Since when nothing gets through; None while it answers."""
+    down_code: str | None
+    """The code of the error behind that, where it is known."""
     last_proof: AwareDatetime | None
     """When a change of any line was last seen on the running daemon; None for never."""
+    looked: HostLooks | None
+    """How the last short look ended, and since when they end like that; None where nobody looked yet."""
 
 
 async def host_views(tx: ReadTx, names: Sequence[str] | None = None) -> tuple[HostView, ...]:
@@ -51,6 +56,7 @@ async def host_views(tx: ReadTx, names: Sequence[str] | None = None) -> tuple[Ho
     if names is not None:
         query = query.where(col(row.name).in_(names))
     hosts = (await tx.session.exec(query)).all()
+    looked = await last_looks(tx, [host.name for host in hosts])
     pairs = (await tx.session.exec(select(models.Pair).order_by(models.Pair.name))).all()
     return tuple(
         HostView(
@@ -66,6 +72,8 @@ async def host_views(tx: ReadTx, names: Sequence[str] | None = None) -> tuple[Ho
             given_up=given_up.get(host.name, 0),
             attention=host.attention,
             down_since=host.down_since,
+            down_code=host.down_code,
+            looked=looked.get(host.name),
             last_proof=utc(last[host.name]) if host.name in last else None,
         )
         for host in hosts

@@ -39,9 +39,24 @@ class Host(Row, table=True):
     protocol: Protocol = Field(sa_type=String(16))
     created_at: datetime = Field(sa_type=UtcDateTime)
     down_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    """Since when no batch gets through to it; None while it answers."""
+    """Since when nothing gets through to it; None while it answers."""
     attention: str | None = Field(default=None, max_length=64)
     """Why a person has to look at the host itself; None once a batch gets through."""
+    down_code: str | None = Field(default=None, max_length=64)
+    """The code of the error for which it is down; None while it answers, and where an older version noted it."""
+
+
+class HealthSample(Row, table=True):
+    """One short look at a host; kept for `twinline.ledger.looks.KEPT`."""
+
+    __tablename__ = "health_sample"  # pyright: ignore[reportAssignmentType] - SQLModel's own way to name a table
+
+    host: str = Field(primary_key=True, max_length=32)
+    at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
+    code: str | None = Field(default=None, max_length=64)
+    """What it ended with; None when helper and daemon answered."""
+    seconds: float
+    """How long it took."""
 
 
 class Pair(Row, table=True):

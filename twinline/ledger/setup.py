@@ -128,7 +128,8 @@ async def _remove_hosts(
     tx: WriteTx, old: dict[str, models.Host], new: dict[str, HostSnapshot], *, now: datetime
 ) -> None:
     for name in sorted(old.keys() - new.keys()):
-        await tx.session.exec(delete(models.Half).where(col(models.Half.host) == name))
+        for table in (models.Half, models.HealthSample):
+            await tx.session.exec(delete(table).where(col(table.host) == name))
         await tx.session.delete(old[name])
         _note(tx, "host.removed", name, now=now, before=HostSnapshot(protocol=old[name].protocol))
 

@@ -106,5 +106,5 @@ def _state(row: models.Host, *, asks: str | None, failed: str | None) -> tuple[H
     if row.attention is not None:
         return "stopped", row.attention
     if row.down_since is not None:
-        return "down", failed or ""
+        return "down", row.down_code or failed or ""
     return ("up", "") if asks is None else ("degraded", asks)

@@ -55,9 +55,9 @@ class LateHost(Message):
     host: str
     protocol: Protocol
     down_since: AwareDatetime | None
-    """Since when no batch gets through to it; None while it answers."""
+    """Since when nothing gets through to it; None while it answers."""
     reason: str | None
-    """The code of the error that the last try ended with; None where nothing was tried."""
+    """The code of the error that the last try or look ended with; None where nobody tried."""
     halves: int
     since: AwareDatetime | None
     """Since when the one waits that waits the longest."""
@@ -126,7 +126,7 @@ def _late_host(row: models.Host, late: _Late, told: Sequence[models.Half], waiti
         host=row.name,
         protocol=row.protocol,
         down_since=row.down_since,
-        reason=None if not tried else max(tried, key=lambda half: half.attempts).last_error,
+        reason=row.down_code or (max(tried, key=lambda half: half.attempts).last_error if tried else None),
         halves=late.halves,
         since=late.since,
         next_attempt=late.next_attempt,

@@ -30,7 +30,7 @@ DEMO_TIMESCALE: Final = 0.25
 """Fast enough for a demo of many reloads, slow enough to watch."""
 
 SELDOM: Final = 366 * 86_400.0
-"""Seconds between two Reconciles where things are broken on purpose: it would mend them before somebody looks."""
+"""Seconds between two Reconciles or looks where things are broken on purpose: they would mend or tell it too soon."""
 
 DEFAULT_PAIRS: Final = (PairPlan("eu1", region="eu"),)
 
@@ -42,10 +42,10 @@ class World:
     """One embedded world in `folder`, which is made if need be and left to the caller at the end.
 
     A folder that held a world before is taken up again, with its keys, accounts, ledger, histories and mails, and
-    new ports. `timescale` is that of the daemons: 1.0 is true time. `grace`, `delay_notice` and `reconcile_every`
-    (seconds) override the worker's settings. With `codec` Temporal's web interface shows payloads opened. Use it as an
-    async context manager; the worker is started separately. Its programs end with the thread that starts it.
-    `database_url` names another ledger than the file in the folder.
+    new ports. `timescale` is that of the daemons: 1.0 is true time. `grace`, `delay_notice`, `reconcile_every` and
+    `health_every` (seconds) override the worker's settings. With `codec` Temporal's web interface shows payloads
+    opened. Use it as an async context manager; the worker is started separately. Its programs end with the thread that
+    starts it. `database_url` names another ledger than the file in the folder.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class World:
         grace: float | None = None,
         delay_notice: float | None = None,
         reconcile_every: float = SELDOM,
+        health_every: float = SELDOM,
         codec: bool = False,
         database_url: str | None = None,
     ) -> None:
@@ -79,6 +80,7 @@ class World:
                 ("TWINLINE_GRACE", grace),
                 ("TWINLINE_DELAY_NOTICE", delay_notice),
                 ("TWINLINE_RECONCILE_EVERY", reconcile_every),
+                ("TWINLINE_HEALTH_EVERY", health_every),
             )
             if seconds is not None
         }
