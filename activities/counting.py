@@ -14,7 +14,9 @@ def count_order(receipt: Receipt, took: Took) -> None:
 
 
 def outcome_of(receipt: Receipt) -> str:
-    """How it ended: done, partly (a half was given up), or cancelled."""
+    """How it ended: done, partly (a half was given up), unserved (its time was over before that), or cancelled."""
     if receipt.cancelled is not None and receipt.kind is not OrderKind.CANCEL:
         return "cancelled"
+    if receipt.unserved:
+        return "unserved"
     return "partly" if any(half.state is HalfState.ABANDONED for half in receipt.halves) else "done"

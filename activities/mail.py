@@ -56,7 +56,7 @@ class MailActivities:
                 facts = await mails.mail_facts(tx, task.line_id, ref=task.ref)
             told = self._tell(task, facts) if known is None else None
             if told is None:
-                return MailChoice(stored=known)
+                return MailChoice(stored=known, unserved=facts.unserved)
             # Composed before the write transaction, which all other orders would wait for.
             message_id = self._message_id(told.kind, task)
             body = self._composer.compose(told, message_id=message_id, date=task.at)
@@ -209,6 +209,8 @@ def _true_kind(task: MailTask, facts: LedgerMailFacts, ready: set[str], *, serve
         return kind if facts.about is not None else None
     if kind in (MailKind.CLOSED, MailKind.CANCELLED):
         return kind
+    if kind is MailKind.UNSERVED:
+        return kind if facts.unserved else None
     if facts.state == "absent":
         return None
     if kind is MailKind.REMINDER:
@@ -231,7 +233,9 @@ def _true_kind(task: MailTask, facts: LedgerMailFacts, ready: set[str], *, serve
 
 
 def _follow(told: mailing.MailFacts, facts: LedgerMailFacts) -> frozenset[str] | None:
-    """The hosts of which the message says that one more will come; None if it is not about what works."""
+    """The hosts of which the message says that one more will come; None if it leaves that as it was."""
+    if told.kind is MailKind.UNSERVED:
+        return frozenset()
     if told.kind not in mailing.SHOWS_CREDENTIALS:
         return None
     waiting = {entry.protocol for entry in told.entries if not entry.ready}

@@ -19,7 +19,13 @@ _MAILS: Final = {
     OrderKind.CANCEL: (MailKind.CANCELLED,),
     OrderKind.IMPORT: (),
 }
-_MAILS_ABOUT_TIME: Final = (MailKind.SECOND_HALF, MailKind.CREDENTIALS, MailKind.EXTENDED, MailKind.DELAYED)
+_MAILS_ABOUT_TIME: Final = (
+    MailKind.UNSERVED,
+    MailKind.SECOND_HALF,
+    MailKind.CREDENTIALS,
+    MailKind.EXTENDED,
+    MailKind.DELAYED,
+)
 
 
 async def receipt_from_ledger(ledger: Ledger, view: OrderView) -> Receipt:

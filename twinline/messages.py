@@ -584,6 +584,7 @@ class MailKind(StrEnum):
     CLOSED = "closed"
     CANCELLED = "cancelled"
     REMINDER = "reminder"
+    UNSERVED = "unserved"
 
 
 class MailState(StrEnum):
@@ -623,6 +624,8 @@ class MailChoice(Message):
     """The message that was stored, or none when by now there is nothing true to say."""
 
     stored: MailStored | None = None
+    unserved: bool = False
+    """Whether that is so because the line has ended before its customer was given the credentials."""
 
 
 class MailReceipt(Message):
@@ -653,6 +656,8 @@ class Receipt(Message):
     """Left out unless the order was cancelled, or is a cancellation."""
     old_until: AwareDatetime | None = Field(default=None, exclude_if=lambda until: until is None)
     """A move whose new pair is ready: until when the old one is kept; left out of other receipts."""
+    unserved: bool = Field(default=False, exclude_if=lambda unserved: not unserved)
+    """Only where the time of a new line was over before any server could be told of: a trial does not count then."""
 
 
 class OrderStatus(Message):
@@ -678,6 +683,8 @@ class OrderSoFar(Message, Generic[OrderT]):
     """Whether the message that waits for the halves was sent."""
     told_ready: tuple[str, ...]
     """Which hosts it named as ready."""
+    unserved: bool = False
+    """Whether the line had ended by then, and nothing was left to tell of it."""
 
 
 class TermSoFar(Message):

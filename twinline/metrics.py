@@ -22,7 +22,7 @@ BUILD: Final = Info("twinline_build", "Which twinline this is.")
 BUILD.info({"version": version("twinline")})
 
 ORDERS: Final = Counter(
-    "twinline_orders", "Orders that ended: done, partly, cancelled or refused.", ["kind", "outcome"]
+    "twinline_orders", "Orders that ended: done, partly, unserved, cancelled or refused.", ["kind", "outcome"]
 )
 ORDER_SECONDS: Final = Histogram(
     "twinline_order_seconds", "From an order to its end, mail included.", ["kind"], buckets=_WAITS

@@ -15,10 +15,14 @@ MAIL_TIMEOUT = timedelta(minutes=2)
 MAIL_RETRY = RetryPolicy(initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=10))
 
 
+async def choose_mail(task: MailTask) -> MailChoice:
+    """Keep the message before anybody sees it, if by now there is something true to say."""
+    return await in_ledger(NameOf.STORE_MAIL, task, MailChoice, summary=f"write the {task.kind} mail")
+
+
 async def store_mail(task: MailTask) -> MailStored | None:
     """Keep the message before anybody sees it; None when by now there is nothing true to say."""
-    choice = await in_ledger(NameOf.STORE_MAIL, task, MailChoice, summary=f"write the {task.kind} mail")
-    return choice.stored
+    return (await choose_mail(task)).stored
 
 
 async def hand_over(

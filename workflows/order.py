@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlread
 from workflows.driver import DrivesHalves
 from workflows.halves import Halves
 from workflows.ledger import in_ledger
-from workflows.mailing import hand_over, store_mail
+from workflows.mailing import choose_mail, hand_over
 from workflows.steadily import steadily
 
 with workflow.unsafe.imports_passed_through():
@@ -75,6 +75,7 @@ class LineOrder(DrivesHalves):
         self._told = False
         self._told_ready: tuple[str, ...] = ()
         self._old_until: datetime | None = None
+        self._unserved = False
         self._done = False
         self._cancel: CancelOrder | None = None
         """Who has asked that this order be cancelled, until that is decided."""
@@ -200,6 +201,7 @@ class LineOrder(DrivesHalves):
         self._order, self._taken_over = start.order, start.halves
         self._recorded, self._driven_since, self._mail = start.recorded, start.driven_since, start.mail
         self._seen_working, self._told, self._told_ready = start.seen_working, start.told, start.told_ready
+        self._unserved = start.unserved
         return start.order
 
     async def take(self, activity: str, order: AnyOrder) -> Recorded:
@@ -310,8 +312,10 @@ class LineOrder(DrivesHalves):
             at=workflow.now(),
             hosts=hosts,
         )
-        stored = await store_mail(task)
+        choice = await choose_mail(task)
+        stored = choice.stored
         if stored is None:
+            self._unserved = choice.unserved and kind is MailKind.CREDENTIALS
             return None
         self._mailed(stored, stored.state)
         self._mailed(stored, await hand_over(stored))
@@ -349,6 +353,7 @@ class LineOrder(DrivesHalves):
             mail=self._mail,
             told=self._told,
             told_ready=self._told_ready,
+            unserved=self._unserved,
         )
         workflow.continue_as_new(so_far)
 
@@ -393,6 +398,7 @@ class LineOrder(DrivesHalves):
             workflow_id=workflow.info().workflow_id,
             cancelled=self._cancelled,
             old_until=self._old_until,
+            unserved=self._unserved,
         )
 
 

@@ -166,7 +166,8 @@ def _print_line(view: ShownLine) -> None:
 
 
 def _grant_in_words(grant: GrantView) -> str:
-    ended = "" if grant.ended_at is None else f", {grant.ending} {moment(grant.ended_at)}"
+    ending = "over before it could be used" if grant.ending == "unserved" else grant.ending
+    ended = "" if grant.ended_at is None else f", {ending} {moment(grant.ended_at)}"
     return f"{grant.plan}, {moment(grant.starts_at)} to {moment(grant.ends_at)}{ended}"
 
 

@@ -18,12 +18,15 @@ _STYLES = {HalfState.APPLIED: "green", HalfState.REMOVED: "green", HalfState.FAI
 
 
 def exit_of(receipt: Receipt, *, done: bool) -> Exit:
-    """0 only when the order is done, every half proven and the mail, if there is one, accepted; 4 if cancelled."""
+    """0 only when the order is done, every half proven and the mail, if there is one, accepted; 4 if cancelled.
+
+    What was never to be had is not done.
+    """
     if _was_cancelled(receipt):
         return Exit.REFUSED
     proven = all(half.state in PROVEN for half in receipt.halves)
     mailed = receipt.mail is None or receipt.mail.state is MailState.ACCEPTED
-    return Exit.DONE if done and proven and mailed else Exit.GOING_ON
+    return Exit.DONE if done and proven and mailed and not receipt.unserved else Exit.GOING_ON
 
 
 def _was_cancelled(receipt: Receipt) -> bool:
@@ -52,6 +55,9 @@ def closing(receipt: Receipt, *, done: bool) -> str:
     if _was_cancelled(receipt):
         shown = show_command(receipt.model_copy(update={"kind": OrderKind.CANCEL}))
         return f"The order was cancelled; `{shown}` tells how far its hosts have followed, and what the customer read."
+    if receipt.unserved:
+        again = "; the trial does not count, and can be asked for again" if receipt.kind is OrderKind.TRIAL else ""
+        return f"The line's time was over before it could be used, which the customer is told{again}."
     kept = "" if done else _old_pair_in_words(receipt)
     return f"{_halves_in_words(receipt)}; {kept}{_mail_in_words(receipt.mail, done=done)}."
 

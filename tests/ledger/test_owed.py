@@ -3,7 +3,10 @@
 from collections.abc import Collection
 from datetime import timedelta
 
+import pytest
+
 from tests.ledger.support import DAY, HOUR, Desk
+from twinline.errors import TrialAlreadyUsed
 from twinline.ledger import mails, models, orders, owed
 from twinline.messages import (
     GRACE,
@@ -123,7 +126,7 @@ async def test_nothing_untrue_is_owed(desk: Desk) -> None:
     """A half that is behind again, a block, an end; and each is over once it is."""
     trial = await half_told(desk)
     await desk.prove(OSCAM)
-    await desk.renew(trial.username)
+    renewed = await desk.renew(trial.username)
     assert await due(desk) == []
     await desk.prove(OSCAM)
     assert len(await due(desk)) == 1
@@ -133,10 +136,8 @@ async def test_nothing_untrue_is_owed(desk: Desk) -> None:
     await desk.unblock(trial.username)
     await desk.prove(OSCAM)
     assert len(await due(desk)) == 1
-    async with desk.ledger.write() as tx:
-        for grant in [row for row in await desk.rows(models.Grant) if row.line_id == trial.line_id]:
-            (await tx.session.get_one(models.Grant, grant.id)).ended_at = desk.now
-        (await tx.session.get_one(models.Line, trial.line_id)).state = "absent"
+    desk.now = renewed.ends_at
+    assert (await desk.end(renewed)).outcome == "ended"
     assert await due(desk) == []
 
 
@@ -177,3 +178,48 @@ async def test_what_an_order_promised_that_was_taken_back_is_told_by_the_one_tha
     (message,) = await due(desk)
 
     assert (message.ref, message.reference) == (renewed.grant_id, "o-2")
+
+
+async def test_a_trial_that_nobody_could_use_is_told_and_may_be_asked_for_again(desk: Desk) -> None:
+    """Although its order may still run, because no host came back."""
+    trial = await desk.trial("ann@example.com")
+    desk.now = trial.ends_at
+    assert (await desk.end(trial)).outcome == "ended"
+    assert (await desk.view(trial.username)).grants[0].ending == "unserved"
+    assert "grant.unserved" in [event.what for event in await desk.rows(models.Event)]
+
+    messages = await due(desk)
+
+    assert [(each.kind, each.ref, each.reference) for each in messages] == [
+        (MailKind.UNSERVED, trial.grant_id, "o-1")
+    ] * 2, "both hosts find it, and its id lets one of them tell it"
+    await tell(desk, trial, MailKind.UNSERVED, follow=())
+    assert await due(desk) == []
+    again = await desk.trial("ann@example.com")
+    assert again.line_id != trial.line_id
+
+
+async def test_a_line_that_was_told_of_ends_as_others_do(desk: Desk) -> None:
+    trial = await half_told(desk)
+    desk.now = trial.ends_at
+    await desk.end(trial)
+    assert (await desk.view(trial.username)).grants[0].ending == "ended"
+    assert await due(desk) == []
+    with pytest.raises(TrialAlreadyUsed):
+        await desk.trial()
+
+
+async def test_a_purchase_that_nobody_could_use_is_told_and_credentials_follow_a_renewal(desk: Desk) -> None:
+    bought = await desk.purchase(days=1)
+    await settle(desk, bought, OrderKind.PURCHASE)
+    desk.now = bought.ends_at
+    await desk.end(bought)
+    assert {each.kind for each in await due(desk)} == {MailKind.UNSERVED}
+    await tell(desk, bought, MailKind.UNSERVED, follow=())
+    renewed = await desk.renew(bought.username)
+    await settle(desk, renewed, OrderKind.RENEWAL)
+    await desk.prove(OSCAM)
+
+    (message,) = await due(desk)
+
+    assert (message.kind, message.ref) == (MailKind.CREDENTIALS, renewed.grant_id)

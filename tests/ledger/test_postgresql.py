@@ -380,7 +380,7 @@ async def _traffic(desks: list[Desk], store: PostgresStore, *, steps: int, seed:
             assert (half.behind_since is None) is (half.proven == half.wanted)
             assert (half.state in {HalfState.APPLIED, HalfState.REMOVED}) is (half.proven == half.wanted)
         told = [event for event in await desks[0].rows(models.Event) if event.line_id == recorded.line_id]
-        ended = [event.why for event in told if event.what in {"grant.ended", "grant.overtaken"}]
+        ended = [event.why for event in told if event.what in {"grant.ended", "grant.unserved", "grant.overtaken"}]
         assert len(ended) == len(set(ended)), "a grant ends once"
     async with desks[0].ledger.write() as tx:
         await tx.session.exec(update(models.Half).where(col(models.Half.attention).is_not(None)).values(attention=None))
@@ -419,6 +419,6 @@ async def test_sweeps_of_both_hosts_of_a_pair_end_every_grant_once(desks: list[D
 
     sweeps: list[Awaitable[list[str]]] = [sweep(desk, host) for desk, host in zip(desks, HOSTS, strict=True)]
     await asyncio.gather(*sweeps)
-    events = [event for event in await desks[0].rows(models.Event) if event.what == "grant.ended"]
+    events = [event for event in await desks[0].rows(models.Event) if event.what == "grant.unserved"]
     assert sorted(str(event.line_id) for event in events) == sorted(line.line_id for line in taken)
     assert {line.revision for line in await desks[0].rows(models.Line)} == {2}

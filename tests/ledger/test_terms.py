@@ -70,7 +70,7 @@ async def test_a_late_term_of_an_earlier_grant_does_not_bring_an_ended_line_back
     assert (await desk.view(trial.username)).state == "absent"
     assert (await desk.end(trial)).outcome == "overtaken"
     view = await desk.view(trial.username)
-    assert (view.state, [grant.ending for grant in view.grants]) == ("absent", ["overtaken", "ended"])
+    assert (view.state, [grant.ending for grant in view.grants]) == ("absent", ["overtaken", "unserved"])
 
 
 async def test_the_end_of_a_blocked_line_removes_it(desk: Desk) -> None:

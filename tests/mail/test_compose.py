@@ -597,3 +597,18 @@ def test_a_message_id_is_keyed_and_tells_nothing() -> None:
 def test_a_weak_key_or_a_bad_domain_makes_no_message_id(key: bytes, domain: str) -> None:
     with pytest.raises(ValueError, match="Message-ID"):
         message_id_for(MailKind.DELAYED, "line", "ref", key=key, domain=domain)
+
+
+@pytest.mark.parametrize(
+    ("plan", "sentence"),
+    [
+        ("trial", "This trial does not count. If you would still like one, just ask for it again"),
+        ("paid", "we want to put that right: please write to help@example.net and name the reference"),
+    ],
+)
+def test_who_could_never_use_a_line_reads_so_and_what_to_do(make_facts: MakeFacts, plan: str, sentence: str) -> None:
+    mail = written(make_facts(MailKind.UNSERVED, plan=plan, entries=()))
+    for shown in (flat(text_of(mail)), visible(html_of(mail))):
+        assert f"it worked on none of our servers before its time was over on {UNTIL}".lower() in shown.lower()
+        assert sentence in shown
+        assert USERNAME not in shown

@@ -2,20 +2,23 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from email import message_from_bytes, policy
 from typing import Final
 
-from sqlmodel import select
+from sqlmodel import col, select
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ListClosedWorkflowExecutionsRequest, ListOpenWorkflowExecutionsRequest
 from temporalio.service import RPCError
 
 from tests.whole.clock import ServerHangs
 from tests.whole.house import FIRST
-from tests.whole.picture import Broken, Picture, identity
+from tests.whole.picture import Broken, Line, Picture, identity
 from tests.whole.world import World
 from twinline.ledger import models
 from twinline.ledger.lines import password_of
+from twinline.mail import SHOWS_CREDENTIALS
 from twinline.messages import REMINDERS, MailKind, MoveOrder, Order, order_workflow_id
 
 SLACK: Final = timedelta(seconds=30)
@@ -48,6 +51,8 @@ async def rest(world: World, *, dead: str | None = None) -> None:
             box.set_back = False
     # An order learns at its next look of what a Reconcile has brought about.
     await house.clock.pass_time(NEXT_LOOKS)
+    if dead is None:
+        await _tell_what_is_owed(world)
     await world.check()
     await _check_all(world, dead)
     _check_times(world)
@@ -55,6 +60,50 @@ async def rest(world: World, *, dead: str | None = None) -> None:
     await _check_told_of_cancellations(world)
     if dead is None:
         await _check_settled(world)
+
+
+async def _tell_what_is_owed(world: World) -> None:
+    """The next Reconciles tell of what the ones before have brought in step, and everybody knows what there is to know.
+
+    What a mail says is read as its customer reads it.
+    """
+    house = world.house
+    await world.check()
+    since = house.clock.now() - SLACK
+    for box in house.boxes.values():
+        await house.reconcile(box.name)
+    await house.clock.pass_time(SLACK)
+    await world.check()
+    async with house.ledger.read() as tx:
+        mails = list(await tx.session.exec(select(models.Mail).order_by(col(models.Mail.created_at))))
+        names = {row.id: row.username for row in await tx.session.exec(select(models.Line))}
+        taken_back = {row.id for row in await tx.session.exec(select(models.Order)) if row.cancelled_at is not None}
+    lately = {name for at, _, name in world.changes if at > since}
+    for line in world.picture.lines.values():
+        mine = [mail for mail in mails if names[mail.line_id] == line.name and mail.ref not in taken_back]
+        if line.name not in lately | world.doubled and line.move is None:
+            _check_told(world, line, mine)
+
+
+def _check_told(world: World, line: Line, mails: Sequence[models.Mail]) -> None:
+    showing = [mail for mail in mails if mail.kind in SHOWS_CREDENTIALS]
+    kinds = [mail.kind for mail in mails]
+    if line.unserved and (showing or kinds.count(MailKind.UNSERVED) != 1):
+        raise Broken(f"nobody could use {line.name}, and its customer was told {kinds}")
+    if line.state != "present":
+        return
+    if not showing:
+        raise Broken(f"{line.name} is served, and its customer has no credentials: {kinds}")
+    if showing[-1].kind is MailKind.SECOND_HALF:
+        world.counts["second halves told last"] += 1
+    elif _text(world.body(showing[-1])).count("not ready yet, follows") == 1:
+        raise Broken(f"{line.name} is served on both servers, and its customer waits for a mail about one: {kinds}")
+
+
+def _text(body: bytes) -> str:
+    part = message_from_bytes(body, policy=policy.default).get_body(("plain",))
+    assert part is not None
+    return str(part.get_content())
 
 
 async def _check_all(world: World, dead: str | None) -> None:

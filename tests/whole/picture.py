@@ -41,6 +41,8 @@ class Grant:
     """The identity of the order that gave it."""
     open: bool = True
     late: bool = False
+    unserved: bool = False
+    """Whether it was over before its customer could use it."""
     moved_at: datetime | None = None
     """When its end was last moved by a cancellation, its own or that of an earlier one."""
 
@@ -118,6 +120,11 @@ class Line:
         self.left |= set(PAIRS[self.pair])
         self.pair, self.move = self.move.old, None
         return self.state != "absent"
+
+    @property
+    def unserved(self) -> bool:
+        """Whether it has ended before its customer could use it."""
+        return self.state == "absent" and self.last.unserved
 
     def served_on(self, host: str) -> bool:
         """Whether that host must let it in."""
@@ -343,10 +350,12 @@ class Picture:
             raise Broken(f"{line.name} was ended {grant.ends_at - told.at} before its time")
         if not grant.open:
             raise Broken(f"{line.name} was ended twice")
-        if told.what != ("grant.overtaken" if outlived else "grant.ended"):
+        if (told.what == "grant.overtaken") != outlived:
             raise Broken(f"{told.what} of a grant that is {'' if outlived else 'not '}outlived, on {line.name}")
         before = (line.state, line.ends_at)
-        grant.open = False
+        grant.open, grant.unserved = False, told.what == "grant.unserved"
+        if grant.unserved and any(each.plan == "trial" for each in line.grants.values()):
+            self.tried.discard(line.person.lower())
         if not outlived:
             for other in line.open_grants:
                 other.open = False

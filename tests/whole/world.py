@@ -239,6 +239,10 @@ class World:
         with contextlib.suppress(RPCError):
             await self.house.clients[FIRST].get_workflow_handle(order_workflow_id(order)).cancel()
 
+    def body(self, mail: models.Mail) -> bytes:
+        """A message as it was stored."""
+        return self._bodies[mail.message_id]
+
     @property
     def asked(self) -> Sequence[Order]:
         """Everything that was ever asked for."""
@@ -329,7 +333,7 @@ class World:
     def _apply(self, picture: Picture, told: Told, body: Order | None) -> Picture:
         asked = {identity(order) for order in self.asked}
         match told.what:
-            case "grant.ended" | "grant.overtaken":
+            case "grant.ended" | "grant.unserved" | "grant.overtaken":
                 picture.end(told)
             case "grant.started_late":
                 picture.start_late(told)
@@ -517,6 +521,8 @@ class World:
                 true = any(line.blocks for line in lately)
             case MailKind.CLOSED:
                 true = any(line.closed for line in lately)
+            case MailKind.UNSERVED:
+                true = any(line.unserved for line in lately)
             case MailKind.CANCELLED:
                 true = True
             case MailKind.REMINDER:

@@ -9,6 +9,8 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from activities.mail import MailActivities
 from activities.reconcile import SweepActivities
+from starter.cli.receipts import closing, exit_of
+from starter.cli.render import Exit
 from tests.workflows.house import HOSTS, House, inventory, text_of
 from tests.workflows.test_attention import SOON, progress
 from tests.workflows.test_moves import in_overlap
@@ -23,6 +25,7 @@ from twinline.messages import (
     BlockOrder,
     BlockOwner,
     CloseOrder,
+    HalfState,
     MailKind,
     MailReceipt,
     MailState,
@@ -198,10 +201,10 @@ async def test_a_trial_that_was_never_served_is_promised_and_reminded_of_nothing
     assert await told(MailKind.REMINDER, "after") is not None
 
 
-async def sweep(house: House) -> None:
+async def sweep(house: House, *, at: datetime | None = None) -> None:
     """What the Reconciles of both hosts do before they look at their host, at the same moment, and twice each."""
     sweeps = SweepActivities(house.ledger, house.twinline, grace=timedelta(seconds=1.5))
-    asked = [Sweep(host=host, at=datetime.now(UTC)) for host in HOSTS for _ in range(2)]
+    asked = [Sweep(host=host, at=at or datetime.now(UTC)) for host in HOSTS for _ in range(2)]
     await asyncio.gather(*(sweeps.end_overdue(each) for each in asked))
 
 
@@ -295,3 +298,32 @@ async def test_a_half_that_was_told_by_another_mail_meanwhile_is_not_told_again(
     await sweep(house)
 
     assert await told(house, order, line, 2) == ["your trial line is ready, one entry follows", "your new password"]
+
+
+async def test_a_trial_whose_48_hours_pass_before_a_server_is_reached_is_told_and_does_not_count(house: House) -> None:
+    order = trial()
+    for host in HOSTS:
+        house.hosts[host].down_for_attempts = 10_000
+    await begin(house, order)
+    opened = await progress(house, order, lambda found: all(half.last_error for half in found.halves))
+
+    await sweep(house, at=opened.ends_at)
+
+    assert (await house.line(opened.username)).state == "absent"
+    delayed, unserved = "your order is delayed, we are on it", "your trial line could not be set up"
+    await house.mails.wait_for(lambda _: unserved in subjects(house, order.email))
+    assert "This trial does not count." in text_of(house.sent_to(order.email)[-1])
+    for host in HOSTS:
+        house.hosts[host].heal()
+    ended = await end(house, order)
+    assert ended.unserved
+    assert {half.state for half in ended.halves} == {HalfState.REMOVED}
+    assert exit_of(ended, done=True) is Exit.GOING_ON
+    assert closing(ended, done=True) == (
+        "The line's time was over before it could be used, which the customer is told; "
+        "the trial does not count, and can be asked for again."
+    )
+    await sweep(house)
+    assert [each for each in subjects(house, order.email) if each != delayed] == [unserved]
+    again = await house.order(trial(email=order.email))
+    assert house.serves(again.username) == (True, True)

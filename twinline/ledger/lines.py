@@ -122,6 +122,11 @@ class LineRows:
         halves = self.told_halves
         return bool(halves) and all(half.owed is not None for half in halves)
 
+    @property
+    def unserved(self) -> bool:
+        """Whether the line has ended before its customer was given the credentials."""
+        return self.line.state == "absent" and self.last_grant.ending == "unserved"
+
     def half_refs(self) -> tuple[HalfRef, ...]:
         """The standing halves as workflows know them."""
         return tuple(

@@ -64,6 +64,8 @@ class LedgerMailFacts:
     """Whether the message is about a grant."""
     new: bool
     """Whether the customer has no credentials yet, or the message is about the grant with which the line was opened."""
+    unserved: bool
+    """Whether the line has ended before its customer was given the credentials."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,7 @@ async def mail_facts(tx: ReadTx, line_id: str, *, ref: str) -> LedgerMailFacts:
         about=block_info(about[-1]) if about else None,
         about_time=any(grant.id == ref for grant in rows.grants),
         new=rows.untold or min(rows.grants, key=lambda grant: grant.starts_at).id == ref,
+        unserved=rows.unserved,
     )
 
 
@@ -123,8 +126,8 @@ async def store_mail(
     """Keep a message before it is handed over; the first writer wins, and everybody gets what it stored.
 
     `follow` are the hosts of which it promises to tell later, and by it nothing else of the line is owed any more; None
-    for a message that shows no credentials. None is given back when the order that it is about was cancelled meanwhile:
-    whoever cancels it tells the customer, if need be.
+    for a message that changes nothing of that. None is given back when the order that it is about was cancelled
+    meanwhile: whoever cancels it tells the customer, if need be.
     """
     await tx.alone("mail", line_id, kind, ref)
     halves = () if follow is None else await halves_to_change(tx, line_id)

@@ -15,7 +15,8 @@ from twinline.ledger.rules import LineState
 from twinline.ledger.types import Named, UtcDateTime
 from twinline.messages import BlockOwner, HalfState, MailKind, MailState, OrderKind, Plan, Protocol
 
-GrantEnding = Literal["ended", "overtaken", "cancelled"]
+GrantEnding = Literal["ended", "unserved", "overtaken", "cancelled"]
+"""`unserved` ended the line before its customer was ever given the credentials."""
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -7,10 +7,10 @@ storing the message ends it: whatever is cut off in between is found again, and 
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import exists
-from sqlmodel import col, or_, select
+from sqlmodel import and_, col, or_, select
 
 from twinline.ledger import models, terms
 from twinline.ledger.lines import LineRows, line_by_id
@@ -22,14 +22,19 @@ _TELL: Final = (OrderKind.TRIAL, OrderKind.PURCHASE, OrderKind.PASSWORD, OrderKi
 
 
 async def lines_owed(tx: ReadTx, host: str, *, limit: int) -> Sequence[str]:
-    """Lines whose half on this host is in step while something is owed, and that no running order tells of."""
-    half, line, order = models.Half, models.Line, models.Order
+    """Lines of this host of which something is owed, and can be told by now.
+
+    Either the half is in step and no order runs that tells it, or the line has ended before anything was told.
+    """
+    half, line, order, grant = models.Half, models.Line, models.Order, models.Grant
     running = exists().where(
         col(order.line_id) == col(line.id), col(order.settled_at).is_(None), col(order.kind).in_(_TELL)
     )
-    query = select(half.line_id).join(line).where(half.host == host, col(half.owed).is_not(None))
-    query = query.where(line.state == "present", half.proven >= half.wanted, half.proven_state == HalfState.APPLIED)
-    return (await tx.session.exec(query.where(~running).order_by(half.line_id).limit(limit))).all()
+    serves = and_(line.state == "present", half.proven >= half.wanted, half.proven_state == HalfState.APPLIED, ~running)
+    ended = exists().where(col(grant.line_id) == col(line.id), col(grant.ending) == "unserved")
+    over = and_(line.state == "absent", ended)
+    query = select(half.line_id).join(line).where(half.host == host, col(half.owed).is_not(None), or_(serves, over))
+    return (await tx.session.exec(query.order_by(half.line_id).limit(limit))).all()
 
 
 async def message_owed(tx: WriteTx, line_id: str, *, grace: timedelta, now: datetime) -> MailTask | None:
@@ -38,27 +43,39 @@ async def message_owed(tx: WriteTx, line_id: str, *, grace: timedelta, now: date
     A trial begins with the message that lets the customer use it, if that comes later than the `grace`.
     """
     rows = await line_by_id(tx, line_id)
-    owed = [half for half in rows.told_halves if half.owed is not None]
-    ready = [half for half in rows.told_halves if _serves(half) and (rows.untold or half in owed)]
-    if rows.line.state != "present" or not rows.grants or not owed or not ready:
+    due = _due(rows)
+    if due is None:
         return None
-    ref = _about(rows, owed[0].owed or "")
+    ref = _about(rows, due.ref)
     order = models.Order
     query = select(order.ref).where(order.line_id == line_id, or_(order.grant_id == ref, order.id == ref))
     own_id = (await tx.session.exec(query)).one_or_none()
     if own_id is None:
         # A ledger that has lost rows must not keep a host from being brought in step.
         return None
-    if rows.untold and now > rows.last_grant.starts_at + grace:
+    if due.kind is MailKind.CREDENTIALS and now > rows.last_grant.starts_at + grace:
         terms.start_with_proof(tx, rows, rows.last_grant, proven_at=now, now=now, who="reconcile")
-    return MailTask(
-        line_id=line_id,
-        kind=MailKind.CREDENTIALS if rows.untold else MailKind.SECOND_HALF,
-        ref=ref,
-        reference=own_id,
-        at=now,
-        hosts=tuple(half.host for half in ready),
-    )
+    return MailTask(line_id=line_id, kind=due.kind, ref=ref, reference=own_id, at=now, hosts=due.hosts)
+
+
+class _Due(NamedTuple):
+    kind: MailKind
+    ref: str
+    hosts: tuple[str, ...] = ()
+
+
+def _due(rows: LineRows) -> _Due | None:
+    """What there is to tell of a line, by its rows alone."""
+    owed = [half for half in rows.told_halves if half.owed is not None]
+    if not owed or not rows.grants:
+        return None
+    if rows.unserved:
+        return _Due(MailKind.UNSERVED, rows.last_grant.id)
+    ready = [half for half in rows.told_halves if _serves(half) and (rows.untold or half in owed)]
+    if rows.line.state != "present" or not ready:
+        return None
+    kind = MailKind.CREDENTIALS if rows.untold else MailKind.SECOND_HALF
+    return _Due(kind, owed[0].owed or "", tuple(half.host for half in ready))
 
 
 def _serves(half: models.Half) -> bool:

@@ -242,7 +242,9 @@ class _Waiting:
         return tuple(
             term_workflow_id(grant.line_id, grant.id)
             for grant in self._grants
-            if grant.line_id == half.line_id and grant.ending == "ended" and (grant.ended_revision or 0) > half.proven
+            if grant.line_id == half.line_id
+            and grant.ending in ("ended", "unserved")
+            and (grant.ended_revision or 0) > half.proven
         )
 
 

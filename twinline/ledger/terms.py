@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlmodel import col, select
+from sqlmodel import col, delete, select
 
 from twinline.ledger import models, rules
 from twinline.ledger.lines import LineRows, Snapshot, line_by_id, note, settle
@@ -75,7 +75,8 @@ async def overdue(tx: ReadTx, host: str, *, now: datetime, limit: int) -> tuple[
 async def end_grant(tx: WriteTx, term: TermStart, *, now: datetime, who: str = "term") -> TermDecision:
     """Carry out a grant's end, if it has come and no other grant outlives it. Raises UnknownLine.
 
-    What was decided once is the answer for ever; only "later" may be followed by another.
+    A trial whose customer never had the credentials by then does not count. What was decided once is the answer for
+    ever; only "later" may be followed by another.
     """
     rows = await line_by_id(tx, term.line_id)
     grant = rows.grant(term.grant_id)
@@ -84,8 +85,11 @@ async def end_grant(tx: WriteTx, term: TermStart, *, now: datetime, who: str = "
         if outcome == "later":
             return TermDecision(outcome="later", ends_at=grant.ends_at)
         before = rows.snapshot()
-        _end(rows, grant, outcome, now=utc(now))
-        _note(tx, rows, grant, now=now, who=who, what=f"grant.{outcome}", before=before)
+        ending: models.GrantEnding = "unserved" if outcome == "ended" and rows.untold else outcome
+        _end(rows, grant, ending, now=utc(now))
+        if ending == "unserved":
+            await _give_trial_back(tx, rows)
+        _note(tx, rows, grant, now=now, who=who, what=f"grant.{ending}", before=before)
     if grant.ending in ("overtaken", "cancelled"):
         return TermDecision(outcome=grant.ending, ends_at=grant.ends_at)
     return TermDecision(
@@ -93,9 +97,16 @@ async def end_grant(tx: WriteTx, term: TermStart, *, now: datetime, who: str = "
     )
 
 
-def _end(rows: LineRows, grant: models.Grant, outcome: models.GrantEnding, *, now: datetime) -> None:
-    grant.ended_at, grant.ending = now, outcome
-    if outcome == "ended":
+async def _give_trial_back(tx: WriteTx, rows: LineRows) -> None:
+    """Let the line's person have a trial again: of this one nothing was to be had."""
+    trial = models.Trial
+    mine = col(trial.order_id).in_([grant.order_id for grant in rows.grants])
+    await tx.session.exec(delete(trial).where(col(trial.person_hash) == rows.line.person_hash, mine))
+
+
+def _end(rows: LineRows, grant: models.Grant, ending: models.GrantEnding, *, now: datetime) -> None:
+    grant.ended_at, grant.ending = now, ending
+    if ending != "overtaken":
         # The last grant takes the earlier ones along: left open, one whose Term is late would keep the line up.
         for other in rows.open_grants:
             other.ended_at, other.ending = now, "overtaken"

@@ -139,6 +139,8 @@ def subject(facts: MailFacts) -> str:
             told = "the move of your line was cancelled" if facts.taken_back == "move" else "your order was cancelled"
         case MailKind.CLOSED:
             told = "your line was closed"
+        case MailKind.UNSERVED:
+            told = f"your {line} could not be set up"
     return f"{facts.service.name}: {told}"
 
 
