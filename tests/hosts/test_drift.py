@@ -167,6 +167,7 @@ class TestPure:
         assert fred is not None
         assert fred.state == "absent"
         assert [line.username for line in found.lines if line.loses_access] == ["emil66"]
+        assert found.to_restore(together=False) == ("emil66", "anna22", "bert33", "dora55", "fred77")
 
 
 @every_kind

@@ -7,12 +7,12 @@ from collections.abc import Set as AbstractSet
 
 import pytest
 
-from tests.hosts.lab import FOREIGN, Lab
+from tests.hosts.lab import FOREIGN, Lab, MemoryLedger
 from twinline.hosts import drift
 from twinline.hosts import writer as writing
 from twinline.hosts.errors import BlastGuard, RecordConflict, ShrunkenFile, StatusTrouble
 from twinline.hosts.losses import FLOOR, Loss, loss
-from twinline.hosts.ports import Half, Named, Proven, Wanted
+from twinline.hosts.ports import Batch, Half, Named, Proven, Wanted
 from twinline.hosts.waiting import Waiters
 from twinline.hosts.writer import HostWriter
 from twinline.sandbox.receiver import LoginRefused, Receiver
@@ -124,6 +124,36 @@ async def test_an_old_file_is_repaired_at_the_same_revisions_and_nobody_else_is_
     for gone in ("guest00", "guest01"):
         with pytest.raises(LoginRefused):
             await lab.login(gone, PASSWORD)
+
+
+async def test_a_block_that_comes_while_many_lines_are_written_again_does_not_wait_for_them(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "BATCH_LIMIT", 3)
+    ledger, opened = lab.ledger, asyncio.Event()
+
+    async def open_batch(host: str, limit: int, also: AbstractSet[str] = frozenset()) -> Batch:
+        batch = await MemoryLedger.open_batch(ledger, host, limit, also)
+        opened.set()
+        return batch
+
+    monkeypatch.setattr(ledger, "open_batch", open_batch)
+    halves = [ledger.want(f"guest{number:02}", PASSWORD) for number in range(15)]
+    ledger.known |= {each.line_id: Proven(each.line_id, each.revision, each.wanted) for each in halves}
+    restoring = asyncio.create_task(lab.writer.restore([each.line_id for each in halves]))
+    await opened.wait()
+
+    await lab.bring(ledger.change(halves[-1].username, wanted=Wanted.BLOCKED))
+
+    assert not restoring.done()
+    assert len(ledger.batches) <= 3
+    with pytest.raises(LoginRefused):
+        await lab.login(halves[-1].username, PASSWORD)
+    assert set((await restoring).values()) == {None}
+    assert max(ledger.batches) <= 4
+    await all_there(*[await lab.login(each.username, PASSWORD) for each in halves[:-1]])
+    with pytest.raises(LoginRefused):
+        await lab.login(halves[-1].username, PASSWORD)
 
 
 async def test_a_line_that_an_old_date_has_ended_is_opened_again(multics: Lab) -> None:

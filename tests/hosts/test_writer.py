@@ -8,6 +8,7 @@ import pytest
 from tests.hosts.judge import daemon_of
 from tests.hosts.lab import MemoryLedger
 from twinline.errors import UnknownLine
+from twinline.hosts import writer as writing
 from twinline.hosts.errors import HostUnreachable
 from twinline.hosts.ports import Proven
 from twinline.hosts.reads import ProvenReads
@@ -71,6 +72,21 @@ async def test_a_host_that_is_down_is_tried_once_for_all_who_wait() -> None:
     assert all(isinstance(outcome, HostUnreachable) for outcome in outcomes)
     assert down.tries == 1
     assert sorted(ledger.failures) == sorted((each.line_id, "HostUnreachable") for each in halves)
+    await writer.close()
+
+
+async def test_a_host_that_is_down_is_not_asked_again_for_each_batch_that_is_to_be_written_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writing, "BATCH_LIMIT", 2)
+    ledger, down = MemoryLedger(), Down()
+    writer = writer_on(ledger, down)
+    down.answer.set()
+    names = [ledger.want(f"guest{number}", "pw23456789abcdef").line_id for number in range(5)]
+    outcomes = await writer.restore(names)
+    assert list(outcomes) == names
+    assert all(isinstance(outcome, HostUnreachable) for outcome in outcomes.values())
+    assert down.tries == 1
     await writer.close()
 
 
