@@ -13,7 +13,7 @@ from activities.heartbeat import heartbeats
 from activities.host import unless_shut_down
 from twinline import metrics
 from twinline.health.rule import Seen, Tempo, after
-from twinline.hosts.errors import HostError, kinds
+from twinline.hosts.errors import HostError, HostLoginRefused, kinds
 from twinline.hosts.writer import HostWriter
 from twinline.ledger import Ledger, WriteTx, halves, looks
 from twinline.messages import HealthLooked, HealthSoFar, HealthStanding, HealthTask, NameOf
@@ -60,13 +60,15 @@ class HealthActivities:
                 await _note(tx, task.host, so_far, seen)
         metrics.PROBES.labels(task.host, seen.code or "well").inc()
         _tell(task.host, task.so_far, so_far)
-        return HealthLooked(so_far=so_far, again_in=self._tempo.pause_after(so_far))
+        return HealthLooked(so_far=so_far, again_in=self._tempo.pause_after(so_far, seen))
 
     async def _seen(self, at: datetime) -> Seen:
         try:
             apart = await self._writer.probe()
         except HostError as error:
-            return Seen(at=at, code=error.code, attention=error.code if error.attention else None, hint=error.hint)
+            attention = error.code if error.attention else None
+            shut_out = isinstance(error, HostLoginRefused)
+            return Seen(at=at, code=error.code, attention=attention, hint=error.hint, shut_out=shut_out)
         if apart is not None:
             return Seen(at=at, attention=apart.code, hint=apart.hint)
         return Seen(at=at)

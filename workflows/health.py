@@ -29,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
 TAKEN_WITHIN: Final = timedelta(seconds=30)
 """After which a look that no worker took is given up: nobody knows then how the host is."""
 AGAIN_AFTER_MISSED: Final = timedelta(seconds=15)
+NO_WORKER: Final = "NoWorker"
 LOOKS_PER_RUN: Final = 200
 """About two thousand events."""
 
@@ -143,7 +144,7 @@ def _why(error: ActivityError) -> str:
     """The stable name of what kept everybody from looking, never its text."""
     cause = error.cause
     if isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_START:
-        return "NoWorker"
+        return NO_WORKER
     return cause.type if isinstance(cause, ApplicationError) and cause.type else "WorkerLost"
 
 
@@ -159,7 +160,8 @@ def _in_words(status: HealthStatus, *, stopped: bool) -> list[str]:
         case HealthStanding.UNKNOWN:
             said = [f"Nobody knows how {host} is."]
     if status.missed is not None:
-        said.append(f"Nobody looked when it was due: `{status.missed}`. Does a worker run that has this host?")
+        worker = " Does a worker run that has it in its inventory?" if status.missed == NO_WORKER else ""
+        said.append(f"Nobody looked when it was due: `{status.missed}`.{worker}")
     elif so_far.code is not None:
         doubt = "" if status.standing is HealthStanding.AWAY else " Once may be a reload of its daemon."
         said.append(f"The last look ended with `{so_far.code}`. To do: {so_far.hint}.{doubt}")
@@ -168,6 +170,6 @@ def _in_words(status: HealthStatus, *, stopped: bool) -> list[str]:
     if stopped:
         said.append("It is watched no longer; a worker whose inventory has it begins anew when it starts.")
     elif status.next_look is not None:
-        looked = "" if so_far.looked_at is None else f"Looked at {so_far.looked_at:%H:%M:%S} UTC. "
+        looked = "" if so_far.looked_at is None else f"Last looked at {so_far.looked_at:%H:%M:%S} UTC. "
         said.append(f"{looked}The next look is at {status.next_look:%H:%M:%S} UTC, or at once after `retry_now`.")
     return said

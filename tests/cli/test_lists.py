@@ -1,8 +1,17 @@
 """Hosts, and what happened to a line, as people and programs are told."""
 
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from starter.cli.hosts_shown import answers_in_words
+from starter.hosts_seen import HostSeen
 from tests.cli.alone import Alone
 from tests.cli.conftest import Cli
+from twinline.ledger.looks import HostLook, HostLooks
 from twinline.sandbox.world import World
+
+NOW = datetime(2031, 5, 6, 12, 0, tzinfo=UTC)
 
 
 async def test_hosts_are_listed_with_what_they_serve_and_wait_for(cli: Cli, world: World, line: str) -> None:
@@ -20,6 +29,41 @@ async def test_hosts_are_listed_with_what_they_serve_and_wait_for(cli: Cli, worl
     assert "os-eu1" not in shown.out
     unknown = await cli("host", "list", "nowhere", "--json")
     assert (unknown.code, unknown.json["type"]) == (3, "UnknownHost")
+
+
+@pytest.mark.parametrize(
+    ("minutes_ago", "code", "answered", "words"),
+    [
+        (None, None, None, "nobody looked yet"),
+        (1, None, 1.0, "for 5 h (100 %)"),
+        (1, None, 0.99999, "for 5 h (99.9 %)"),
+        (1, "StatusTrouble", 0.791, "not for 5 h (79.1 %)"),
+        (10, None, 1.0, "nobody looked for 10 min (100 %)"),
+        (2000, None, None, "nobody looked for 33 h"),
+    ],
+)
+def test_since_when_a_host_answers_is_said_in_words(
+    minutes_ago: int | None, code: str | None, answered: float | None, words: str
+) -> None:
+    looked = None
+    if minutes_ago is not None:
+        last = HostLook(at=NOW - timedelta(minutes=minutes_ago), code=code)
+        looked = HostLooks(last=last, since=NOW - timedelta(hours=5))
+    view = HostSeen(
+        host="os-eu1",
+        protocol="oscam",
+        pairs=(),
+        served=0,
+        behind=0,
+        given_up=0,
+        attention=None,
+        down_since=None,
+        down_code=None,
+        last_proof=None,
+        looked=looked,
+        answered=answered,
+    )
+    assert answers_in_words(view, now=NOW, every=timedelta(minutes=1)) == words
 
 
 async def test_what_waits_on_a_host_is_counted_although_nothing_answers(alone: Alone) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinline.health.rule import AWAY, DOUBT, Seen, Tempo, after
+from twinline.health.rule import AWAY, DOUBT, SHUT_OUT, Seen, Tempo, after
 from twinline.health.uptime import Mark, answered_share
 from twinline.messages import HealthSoFar, HealthStanding
 
@@ -26,6 +26,11 @@ def told(looks: list[tuple[timedelta, str | None]], tempo: Tempo = MINUTE) -> li
         so_far = after(so_far, Seen(at=at, code=code), tempo)
         found.append(so_far)
     return found
+
+
+def pause_after(so_far: HealthSoFar, tempo: Tempo, *, shut_out: bool = False) -> timedelta:
+    assert so_far.looked_at is not None
+    return tempo.pause_after(so_far, Seen(at=so_far.looked_at, code=so_far.code, shut_out=shut_out))
 
 
 @given(st.lists(st.tuples(pauses, codes), min_size=1))
@@ -54,7 +59,7 @@ def test_no_pause_is_longer_than_the_usual_one_nor_a_doubt_longer_than_it_must_b
 ) -> None:
     tempo = Tempo(timedelta(seconds=every))
     for so_far in told(looks, tempo):
-        pause = tempo.pause_after(so_far)
+        pause = pause_after(so_far, tempo)
         assert timedelta(0) < pause <= tempo.every
         assert (pause == tempo.every) if so_far.code is None else (pause <= max(DOUBT, AWAY))
         # Who keeps to the pauses is certain after the second failure.
@@ -62,6 +67,12 @@ def test_no_pause_is_longer_than_the_usual_one_nor_a_doubt_longer_than_it_must_b
             assert so_far.looked_at is not None
             again = after(so_far, Seen(at=so_far.looked_at + pause, code="HostUnreachable"), tempo)
             assert again.standing is AWAY_
+
+
+def test_who_turns_our_key_away_is_asked_seldom_once_that_is_certain() -> None:
+    once, twice = told([(timedelta(0), "HostLoginRefused"), (DOUBT, "HostLoginRefused")])
+    assert [pause_after(each, MINUTE, shut_out=True) for each in (once, twice)] == [DOUBT, SHUT_OUT]
+    assert pause_after(twice, Tempo(2 * SHUT_OUT), shut_out=True) == 2 * SHUT_OUT
 
 
 def test_a_person_is_called_when_it_is_certain_and_until_it_is_over() -> None:

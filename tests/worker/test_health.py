@@ -17,7 +17,7 @@ FIRST, SECOND = PairPlan("eu1", region="eu", capacity=3), PairPlan("eu2", region
 
 
 async def test_a_host_that_goes_away_and_comes_back_is_noticed_by_everybody(tmp_path: Path) -> None:
-    async with World(tmp_path / "world", pairs=(FIRST, SECOND), timescale=FAST, health_every=0.4) as world:
+    async with World(tmp_path / "world", pairs=(FIRST, SECOND), timescale=FAST, health_every=0.8) as world:
         await world.start_worker()
         cli = Cli(world.env)
         ledger = await Ledger.open(

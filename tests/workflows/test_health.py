@@ -12,6 +12,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.service import RPCError
 
 from tests.workflows.house import HOSTS, House
+from twinline.errors import Unavailable
 from twinline.hosts.errors import HostKeyMismatch, StatusTrouble
 from twinline.ledger import looks, models
 from twinline.messages import (
@@ -142,6 +143,22 @@ async def test_a_host_that_no_worker_can_look_at_is_not_away_but_unknown(
     missed = await known(handle, lambda status: status.missed is not None)
     assert (missed.missed, missed.standing, missed.so_far.looked_at) == ("NoWorker", UNKNOWN, None)
     assert "Nobody looked when it was due: `NoWorker`." in await details(handle)
+
+
+async def test_while_the_ledger_is_away_nothing_is_said_of_a_host(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def probe() -> None:
+        raise Unavailable("the ledger was away", hint="Try again.")
+
+    await sync_watched(house.client, [MULTICS], every=timedelta(days=1))
+    handle = watcher(house.client, MULTICS)
+    seen = await retried(handle)
+    monkeypatch.setattr(house.hosts[MULTICS], "probe", probe)
+    missed = await retried(handle)
+    assert (missed.missed, missed.standing, missed.so_far) == ("Unavailable", UNKNOWN, seen.so_far)
+    monkeypatch.undo()
+    assert (await retried(handle)).standing is WELL
 
 
 async def test_each_host_of_the_inventory_is_watched_once_and_no_other_one(house: House) -> None:

@@ -10,6 +10,8 @@ DOUBT: Final = timedelta(seconds=10)
 """Until a host that failed once is looked at again; longer than a daemon is silent in a reload of 10,000 accounts."""
 AWAY: Final = timedelta(seconds=15)
 """Between two looks at a host that is away."""
+SHUT_OUT: Final = timedelta(minutes=5)
+"""Between two looks at a host that turns our key away: many lock out whoever goes on knocking."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,8 @@ class Seen:
     code: str | None = None
     attention: str | None = None
     hint: str = ""
+    shut_out: bool = False
+    """Whether the host turned our key away."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,11 @@ class Tempo:
 
     every: timedelta
 
-    def pause_after(self, so_far: HealthSoFar) -> timedelta:
-        """How long to wait before the next look."""
-        if so_far.code is None:
+    def pause_after(self, so_far: HealthSoFar, seen: Seen) -> timedelta:
+        """How long to wait before the next look, after one that brought `seen`."""
+        if seen.shut_out and so_far.standing is HealthStanding.AWAY:
+            return max(self.every, SHUT_OUT)
+        if seen.code is None:
             return self.every
         return min(self.every, AWAY if so_far.standing is HealthStanding.AWAY else DOUBT)
 

@@ -48,8 +48,8 @@ CLOCK_SECONDS = 60.0
 """How long a look at the host's clock is good for."""
 SECOND_LOOK_SECONDS = 0.5
 """After which a file that lost accounts is read again: OSCam's own save, and some editors, truncate it first."""
-PROBE_SECONDS = 20.0
-"""How long the helper of a host may take to see whether the daemon answers, which gets ten seconds of them."""
+PROBE_SECONDS = 25.0
+"""How long the helper of a host may take to see whether the daemon answers; two requests of it get ten seconds each."""
 _SILENT = {
     "refused": "the daemon's status page refuses our user or password",
     "unreachable": "the daemon's status page does not answer",

@@ -418,6 +418,8 @@ async def note_well(tx: WriteTx, host: str, *, of: Collection[str] | None = None
     behind = exists().where(col(half.host) == host, col(half.wanted) > col(half.proven), col(half.attention).is_(None))
     through = _THROUGH.where(~behind)
     if of is not None:
+        # Nearly always it is up, and no row is written.
+        through = through.where(col(row.down_since).is_not(None))
         through = through.where(or_(col(row.down_code).is_(None), col(row.down_code).in_(of)))
     await tx.session.exec(through, params={"host": host})
 
