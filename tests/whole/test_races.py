@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import PollActivityTaskQueueRequest, RespondActivityTaskFailedRequest
@@ -58,8 +59,16 @@ Houses = Callable[[], AbstractAsyncContextManager[House]]
 _numbers = count(1)
 
 
+@pytest_asyncio.fixture(scope="session")
+async def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty ledger to copy; nobody opens it."""
+    path = tmp_path_factory.mktemp("blank") / "ledger.db"
+    await migrate(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture
-def house(tmp_path: Path, key_ring: KeyRing, monkeypatch: pytest.MonkeyPatch) -> Houses:
+def house(tmp_path: Path, blank: Path, key_ring: KeyRing, monkeypatch: pytest.MonkeyPatch) -> Houses:
     """Opens a house of its own for each try."""
     make_quick(monkeypatch)
 
@@ -67,8 +76,7 @@ def house(tmp_path: Path, key_ring: KeyRing, monkeypatch: pytest.MonkeyPatch) ->
     async def opened() -> AsyncGenerator[House]:
         folder = tmp_path / f"house{next(_numbers)}"
         folder.mkdir()
-        await migrate(f"sqlite:///{folder / 'blank.db'}")
-        async with run_house(folder, blank=folder / "blank.db", keys=key_ring) as running:
+        async with run_house(folder, blank=blank, keys=key_ring) as running:
             yield running
 
     return opened
