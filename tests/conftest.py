@@ -19,7 +19,6 @@ settings.load_profile("house")
 _LONG = (
     "workflows/test_orders.py",
     "demo/test_demo.py",
-    "worker/test_worker.py",
     "secrets/test_left_behind.py",
     "hosts/test_crash.py",
     "whole/test_races.py",
