@@ -92,6 +92,8 @@ class OrderAnswer(Message):
     refused: Refusal | None = None
     repaired: tuple[str, ...] = ()
     """Hosts that the order ended without, and that were brought in step since."""
+    changed: bool = Field(default=False, exclude_if=lambda changed: not changed)
+    """Whether the line has changed since the order ended as `receipt` says: ask for the line."""
     temporal_ui: str | None = Field(default=None, exclude_if=lambda page: page is None)
     """Its page in Temporal's web interface, for a token with `admin` where the operator told where that is."""
     note: str | None = None
@@ -255,8 +257,16 @@ class Desk:
             self._ledger, self._twinline, order, as_taken=as_taken, new=not known, patience=patience
         )
         answer = _answer(OrderId.of(order), done=status.done, receipt=_receipt_for(who, status.receipt))
-        answer = answer.model_copy(update={"temporal_ui": self._page_for(who, order_workflow_id(order))})
-        return Placed(answer, known=known)
+        later = await self._since(status.receipt, done=status.done) if known else {}
+        page = self._page_for(who, order_workflow_id(order))
+        return Placed(answer.model_copy(update={**later, "temporal_ui": page}), known=known)
+
+    async def _since(self, receipt: Receipt | None, *, done: bool) -> dict[str, object]:
+        """What an answer tells beside a receipt, because it came later."""
+        if receipt is None:
+            return {}
+        found = await order_lookup.since(self._ledger, receipt)
+        return {"repaired": tuple(half.host for half in found.repaired), "changed": done and found.changed}
 
     async def _is_known(self, order: Order, who: TokenView, *, untold: bool) -> bool:
         """Whether the ledger has this order; raises what speaks against it there."""
@@ -309,10 +319,10 @@ class Desk:
         if view.kind is OrderKind.TRIAL and is_untold(who):
             return _untold_answer(full)
         told = await order_lookup.tell(self._ledger, self._twinline, view)
-        repaired = await order_lookup.repaired_since(self._ledger, told.receipt)
+        later = await self._since(told.receipt, done=told.done)
         answer = _answer(full, done=told.done, receipt=_receipt_for(who, told.receipt))
         page = self._page_for(who, view.workflow_id)
-        return answer.model_copy(update={"repaired": tuple(half.host for half in repaired), "temporal_ui": page})
+        return answer.model_copy(update={**later, "temporal_ui": page})
 
     async def orders(self, wanted: OrderFilter, who: TokenView, *, cursor: str | None, limit: int) -> OrderList:
         """List orders that were taken: the caller's own, or for who runs the house of all callers.

@@ -78,21 +78,23 @@ async def tell(ledger: Ledger, twinline: Twinline | None, view: OrderView) -> To
     return Told(receipt=receipt, done=status is not None and status.done, first_hand=False)
 
 
-async def changed_since(ledger: Ledger, receipt: Receipt) -> bool:
-    """Whether hosts must hold something else by now than they did when the order ended; raises Unavailable."""
+@dataclass(frozen=True, kw_only=True)
+class Since:
+    """What became of a line after one of its orders had ended as its receipt says."""
+
+    changed: bool
+    """Whether hosts must hold something else by now."""
+    repaired: tuple[HalfProgress, ...]
+    """Halves that the order ended without, and that were brought in step afterwards."""
+
+
+async def since(ledger: Ledger, receipt: Receipt) -> Since:
+    """What a receipt does not tell, because it came later; raises Unavailable."""
     async with ledger.read() as tx:
         halves = await line_progress(tx, receipt.line)
-    shown = {
-        half.host: half.revision for half in receipt.halves if half.state in (HalfState.APPLIED, HalfState.REMOVED)
-    }
-    return any(half.host in shown and half.wanted > shown[half.host] for half in halves)
-
-
-async def repaired_since(ledger: Ledger, receipt: Receipt) -> tuple[HalfProgress, ...]:
-    """Halves that the order ended without, and that were brought in step afterwards; raises Unavailable."""
+    told = {half.host: half.revision for half in receipt.halves if half.state in (HalfState.APPLIED, HalfState.REMOVED)}
     given_up = {half.host for half in receipt.halves if half.state is HalfState.ABANDONED}
-    if not given_up:
-        return ()
-    async with ledger.read() as tx:
-        halves = await line_progress(tx, receipt.line)
-    return tuple(half for half in halves if half.host in given_up and half.proven == half.wanted)
+    return Since(
+        changed=any(half.host in told and half.wanted > told[half.host] for half in halves),
+        repaired=tuple(half for half in halves if half.host in given_up and half.proven == half.wanted),
+    )

@@ -667,6 +667,8 @@ class OrderStatus(Message):
     done: bool
     receipt: Receipt | None = None
     """None until the ledger has taken the order; of a cancellation that is done, when the order was never taken."""
+    ended_at: AwareDatetime | None = Field(default=None, exclude_if=lambda ended_at: ended_at is None)
+    """Of an order that is done: when it ended as `receipt` says. What came later is not in it."""
 
 
 class OrderSoFar(Message, Generic[OrderT]):

@@ -77,6 +77,7 @@ class LineOrder(DrivesHalves):
         self._old_until: datetime | None = None
         self._unserved = False
         self._done = False
+        self._ended_at: datetime | None = None
         self._cancel: CancelOrder | None = None
         """Who has asked that this order be cancelled, until that is decided."""
         self._cancelled: CancelInfo | None = None
@@ -86,7 +87,12 @@ class LineOrder(DrivesHalves):
         """How far the order is, each half with attempts, last error and next attempt."""
         if self._order is None:
             return OrderStatus(fingerprint="", done=False)
-        return OrderStatus(fingerprint=self._order.fingerprint(), done=self._done, receipt=self._receipt())
+        return OrderStatus(
+            fingerprint=self._order.fingerprint(),
+            done=self._done,
+            receipt=self._receipt(),
+            ended_at=self._ended_at,
+        )
 
     # -- cancelling
 
@@ -327,7 +333,7 @@ class LineOrder(DrivesHalves):
 
     async def settle(self, recorded: Recorded) -> OrderStatus:
         """Keep the receipt in the ledger, for when Temporal has forgotten the order."""
-        self._done = True
+        self._done, self._ended_at = True, workflow.now()
         status = self.progress()
         if status.receipt is not None:
             outcome = OrderOutcome(order_id=recorded.order_id, receipt=status.receipt)

@@ -5,7 +5,7 @@ from typing import Final
 
 from starter import order_lookup
 from starter.cli.context import Context
-from starter.cli.placing import WAITING, Waiting, not_taken, show_status
+from starter.cli.placing import WAITING, Waiting, not_taken, say_since, show_status
 from starter.cli.render import Exit, cells, moment, plain_table, say, show_json, show_refusal, show_table
 from starter.cli.watching import watched
 from starter.client import FoundOrder, Twinline
@@ -51,13 +51,7 @@ async def show_order(name: OrderName, *, as_json: bool) -> int:
             say("No worker answers for this order, so this is what the ledger knows.", style="yellow")
         status = OrderStatus(fingerprint="", done=told.done, receipt=told.receipt)
         code = show_status(status, as_json=as_json, page=context.page())
-        for half in await order_lookup.repaired_since(ledger, told.receipt):
-            say(f"Since then {half.host} was brought in step again: it is {half.state}.")
-        if view.settled_at is not None and await order_lookup.changed_since(ledger, told.receipt):
-            say(
-                f"So it stood when the order ended, at {moment(view.settled_at)}. The line has changed since: "
-                f"`twinline line show {view.username}` tells how it stands."
-            )
+        await say_since(ledger, told.receipt, ended_at=view.settled_at)
         return code
 
 

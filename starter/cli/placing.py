@@ -7,14 +7,16 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from starter import order_lookup
 from starter.checks import check_address
 from starter.cli.context import CONNECT_PATIENCE, Context
 from starter.cli.invalid import invalid_order
 from starter.cli.receipts import exit_of, show_receipt
-from starter.cli.render import Exit, out, show_json, show_refusal
+from starter.cli.render import Exit, moment, out, say, show_json, show_refusal
 from starter.cli.watching import watched
 from starter.client import Twinline
-from twinline.errors import InvalidOrder
+from twinline.errors import InvalidOrder, Unavailable
+from twinline.ledger import Ledger
 from twinline.messages import Order, OrderStatus, Receipt, Refusal, order_workflow_id
 from twinline.ui import Page
 
@@ -50,7 +52,7 @@ async def place(build: Callable[[], Order], waiting: Waiting, *, as_json: bool) 
     patience = waiting.patience(context.settings.grace)
     # Who waits for half a second does not want to wait longer for a server that is down.
     client = await context.temporal(patience=min(CONNECT_PATIENCE, patience.total_seconds() + AT_ONCE))
-    twinline = Twinline(client)
+    twinline, began = Twinline(client), datetime.now(UTC)
     status = await watched(
         twinline,
         order_workflow_id(order),
@@ -58,7 +60,27 @@ async def place(build: Callable[[], Order], waiting: Waiting, *, as_json: bool) 
         sentence=WAITING,
         quiet=as_json or waiting.no_wait,
     )
-    return show_status(status, as_json=as_json)
+    code = show_status(status, as_json=as_json)
+    if status.receipt is not None and status.ended_at is not None and status.ended_at < began:
+        # It was sent again after it had ended.
+        try:
+            async with context.ledger() as ledger:
+                await say_since(ledger, status.receipt, ended_at=status.ended_at)
+        except Unavailable as error:
+            say("Whether the line has changed since that order ended can't be told now.", hint=error.hint)
+    return code
+
+
+async def say_since(ledger: Ledger, receipt: Receipt, *, ended_at: datetime | None) -> None:
+    """Tell what became of the line since the order stood as its receipt says; raises Unavailable."""
+    since = await order_lookup.since(ledger, receipt)
+    for half in since.repaired:
+        say(f"Since then {half.host} was brought in step again: it is {half.state}.")
+    if since.changed and ended_at is not None:
+        say(
+            f"So it stood when the order ended, at {moment(ended_at)}. The line has changed since: "
+            f"`twinline line show {receipt.username}` tells how it stands."
+        )
 
 
 class LinkedReceipt(Receipt):

@@ -169,3 +169,21 @@ async def test_a_password_is_shown_to_a_token_with_credentials_only(shop: Shop, 
     for path in (f"/v1/lines/{line}", "/v1/lines?limit=1000"):
         assert password not in (await admin.get(path)).body.decode()
     assert password not in (await api.get("/v1/lines?limit=1000")).body.decode()
+
+
+async def test_an_order_that_is_sent_again_says_that_its_line_has_changed_since(api: Api, shop: Shop) -> None:
+    body = {"order": "since-1", "email": "since@example.com", "region": "eu"}
+    opened = await api("POST", "/v1/trials", body, Prefer="wait=30")
+    name = opened.json["receipt"]["username"]
+    assert (await api("POST", "/v1/trials", body, Prefer="wait=30")).json == opened.json
+    block = {"case": "since-2", "line": name, "reason": "Shared."}
+    assert (await api("POST", "/v1/blocks", block, Prefer="wait=30")).status == 201
+    for again in (await api("POST", "/v1/trials", body, Prefer="wait=30"), await api.get("/v1/orders/since-1")):
+        assert (again.status, again.json["changed"]) == (200, True)
+        assert again.json["receipt"] == opened.json["receipt"]
+    client = Twinline(shop.house.client)
+    status = await client.trial(**body, caller="shop", patience=timedelta(seconds=10))
+    assert status.done
+    assert status.ended_at is not None
+    line = await shop.house.line(name)
+    assert status.ended_at < line.blocks[0].since

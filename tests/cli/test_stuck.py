@@ -1,5 +1,6 @@
 """Stop and ask, through the command line: what is stuck is listed and explained, asked for again, or given up."""
 
+import re
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -202,6 +203,13 @@ async def test_a_half_that_is_given_up_lets_the_order_end_and_stays_on_the_list_
     repaired, changed = shown.err.splitlines()
     assert (shown.code, repaired) == (5, "Since then os-eu1 was brought in step again: it is applied.")
     assert changed.startswith("So it stood when the order ended")
+    renewal = ("renew", line, "--days", "1", "--order", "S-8")
+    assert (await cli(*renewal)).err == "", "nothing has come after it"
+    await cli("renew", line, "--days", "1", "--order", "S-8b")
+    again = await cli(*renewal)
+    assert again.code == 0
+    assert "Both halves serve the line" in again.out
+    assert re.search(r"The line has changed since: `twinline line show \w+` tells how it stands", again.err)
 
 
 async def test_what_makes_no_sense_is_refused_in_words(cli: Cli, line: str) -> None:
