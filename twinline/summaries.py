@@ -8,6 +8,7 @@ from twinline.messages import (
     BlockOrder,
     CancelOrder,
     CloseOrder,
+    EraseStatus,
     ExtensionOrder,
     ImportOrder,
     MoveOrder,
@@ -114,6 +115,28 @@ def _left_in_words(code: str, lines: int, hint: str) -> str:
     if code == STILL_TO_COME:
         return f"{many} still to come"
     return f"{many} with `{code}`" + (f". To do: {hint.rstrip('.')}." if hint else "")
+
+
+def erasure_in_words(status: EraseStatus) -> str:
+    """Where a line is still looked for before it is forgotten (Markdown)."""
+    waits = [host for host in status.hosts if host not in (*status.empty, *status.gone)]
+    if status.done:
+        then = "Nothing tells whose line it was any more."
+    elif waits:
+        then = "A host that is no more is named with `twinline erase … --host-is-gone HOST`."
+    else:
+        then = "Its orders' histories are deleted, and last the ledger forgets whose line it was."
+    return "\n".join(
+        (
+            f"Line `{status.line}` on its hosts:",
+            "",
+            *(f"- **{host}**: seen to hold nothing of it" for host in status.empty),
+            *(f"- **{host}**: said to be no more" for host in status.gone),
+            *(f"- **{host}**: waited for, until it is seen to hold nothing of it" for host in waits),
+            "",
+            then,
+        )
+    )
 
 
 def moment(when: datetime) -> str:

@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         host_queue,
     )
     from twinline.search_attributes import HOSTS, LINE_ID
+    from twinline.summaries import erasure_in_words
 
 RETRY = RetryPolicy(initial_interval=FIRST_PAUSE, maximum_interval=LONG_CAP)
 FORGET_TIMEOUT = timedelta(minutes=10)
@@ -50,8 +51,9 @@ class Erase:
     @workflow.run
     async def run(self, task: EraseTask) -> EraseStatus:
         """Hosts first, then histories, and the ledger last: it alone knows where the rest is."""
+        workflow.set_current_details(f"The ledger is asked whether line `{task.line_id}` may be forgotten.")
         begun = await in_ledger(NameOf.BEGIN_ERASURE, self._step(task), EraseBegun, summary="take no further orders")
-        self._status = EraseStatus(line=task.line_id, done=False, hosts=begun.hosts, empty=())
+        self._is(EraseStatus(line=task.line_id, done=False, hosts=begun.hosts, empty=()))
         found_by = [LINE_ID.value_set(task.line_id), HOSTS.value_set(begun.hosts)]
         workflow.upsert_search_attributes(found_by)  # pyright: ignore[reportUnknownMemberType] - the SDK's own
         await asyncio.gather(*(self._empty(task.line_id, host) for host in begun.hosts))
@@ -63,10 +65,9 @@ class Erase:
             retry_policy=RETRY,
             summary="delete the histories of its orders",
         )
-        step = self._step(task).model_copy(update={"gone": tuple(self._gone[host] for host in self._status.gone)})
+        step = self._step(task).model_copy(update={"gone": tuple(self._gone[host] for host in self._known().gone)})
         await in_ledger(NameOf.ERASE_LINE, step, type(None), summary="forget whose line it was")
-        self._status = self._status.model_copy(update={"done": True})
-        return self._status
+        return self._is(self._known().model_copy(update={"done": True}))
 
     async def _empty(self, line_id: str, host: str) -> None:
         # Temporal's own retries: an outage of weeks adds nothing to the history.
@@ -91,9 +92,19 @@ class Erase:
             self._seen(gone=(host,))
 
     def _seen(self, *, empty: tuple[str, ...] = (), gone: tuple[str, ...] = ()) -> None:
-        if self._status is not None:
-            seen = {"empty": (*self._status.empty, *empty), "gone": (*self._status.gone, *gone)}
-            self._status = self._status.model_copy(update={name: tuple(sorted(hosts)) for name, hosts in seen.items()})
+        known = self._known()
+        seen = {"empty": (*known.empty, *empty), "gone": (*known.gone, *gone)}
+        self._is(known.model_copy(update={name: tuple(sorted(hosts)) for name, hosts in seen.items()}))
+
+    def _known(self) -> EraseStatus:
+        if self._status is None:
+            raise RuntimeError("an erasure that the ledger has not begun is at no host")
+        return self._status
+
+    def _is(self, status: EraseStatus) -> EraseStatus:
+        self._status = status
+        workflow.set_current_details(erasure_in_words(status))
+        return status
 
     @staticmethod
     def _step(task: EraseTask) -> ErasureStep:

@@ -41,6 +41,7 @@ UNSEEN: Final = {
     "driver.py:_may_retry: if self._driven().over:",
     "driver.py:_may_retry: raise ApplicationError(",
     "erase.py:progress: return self._status",
+    'erase.py:_known: raise RuntimeError("an erasure that the ledger has not begun is at no host")',
     "rebuild.py:progress: return self._status",
     "reconcile.py:progress: return self._so_far",
     "tell.py:progress: return self._mail",

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import pytest
 import pytest_asyncio
 from sqlmodel import SQLModel, select
+from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client
 
 from starter import bulk
@@ -49,6 +50,7 @@ from twinline.messages import (
     RenewalOrder,
     TrialOrder,
     UnblockOrder,
+    erase_workflow_id,
 )
 from twinline.rows import Row
 from twinline.sandbox.sites import PairPlan
@@ -391,6 +393,11 @@ async def without_jane(story: Story) -> Story:
     assert erased.code == 0, erased.out
     assert {len(line["hosts"]) for line in erased.json["lines"]} == {2, 4}
     assert all(line["done"] for line in erased.json["lines"])
+    for line in erased.json["lines"]:
+        handle = story.client.get_workflow_handle(erase_workflow_id(line["line"]))
+        told = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+        assert all(f"**{host}**: seen to hold nothing of it" in told.current_details for host in line["hosts"])
+        assert told.current_details.endswith("Nothing tells whose line it was any more.")
     return story
 
 
