@@ -68,10 +68,10 @@ class Rebuilds:
             return await handle.query("progress", result_type=RebuildStatus, rpc_timeout=ANSWER_TIMEOUT)
         return None
 
-    async def wait(self, host: str, *, patience: timedelta) -> RebuildStatus | None:
-        """Wait at most `patience` until it is over or waits for a person; None when no worker could answer.
+    async def wait(self, host: str, *, patience: timedelta, until_over: bool = False) -> RebuildStatus | None:
+        """Wait at most `patience` until it is over or, unless `until_over`, waits for a person.
 
-        Raises what refused it, and Unavailable.
+        None when no worker could answer. Raises what refused it, and Unavailable.
         """
         handle = self._client.get_workflow_handle(rebuild_workflow_id(host), result_type=RebuildStatus)
         over = time.monotonic() + patience.total_seconds()
@@ -83,7 +83,7 @@ class Rebuilds:
                 if ending.done():
                     return ending.result()
                 status = await self.status(host)
-                if left <= 0 or (status is not None and waits_for_a_person(status)):
+                if left <= 0 or (status is not None and waits_for_a_person(status) and not until_over):
                     return status
         except WorkflowFailureError as error:
             raise _refusal(error) from None

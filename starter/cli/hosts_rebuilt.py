@@ -119,7 +119,7 @@ async def _wait(rebuilds: Rebuilds, asked: Asked, patience: timedelta, *, until_
         return None if status is None else _standing(status)
 
     async with shown_while(f"rebuilding {asked.host}", quiet=asked.as_json or asked.waiting.no_wait, look=look):
-        status = await rebuilds.wait(asked.host, patience=patience)
+        status = await rebuilds.wait(asked.host, patience=patience, until_over=until_over)
     if status is None:
         show_refusal(_not_taken(), as_json=asked.as_json)
         return Exit.GOING_ON
@@ -139,7 +139,7 @@ def _exit(status: RebuildStatus, *, stopped: bool) -> Exit:
 def _not_taken() -> Refusal:
     return Refusal(
         type="NotTakenYet",
-        message="no worker has taken it up yet; it is safe in Temporal and goes on by itself once a worker runs",
+        message="no worker tells how it stands; what you asked for is safe in Temporal and done once a worker runs",
         hint="Start `twinline worker`; `twinline doctor` says what else is missing. Asking again is safe.",
         retryable=True,
     )

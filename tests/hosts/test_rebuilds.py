@@ -24,7 +24,8 @@ from tests.support.sshd import run_sshd
 from twinline.hosts import writer as writing
 from twinline.hosts.drift import Expected
 from twinline.hosts.ports import Half, Proven, Wanted
-from twinline.rebuild import RebuildStep, RebuildStepped
+from twinline.rebuild import ACCOUNT_SHUT, RebuildStep, RebuildStepped
+from twinline.sandbox.receiver import LoginRefused
 
 OTHER_PASSWORD: Final = "other56789abcdef"
 STEPS_AT_MOST: Final = 20
@@ -224,6 +225,35 @@ def go(folder: Path, kind: Kind, examples: int) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.protocol)
 def test_any_damage_is_repaired(folder: Path, kind: Kind) -> None:
     go(folder, kind, 8)
+
+
+@pytest.mark.usefixtures("few_at_once")
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.protocol)
+async def test_who_must_not_be_served_is_taken_off_in_the_first_step(folder: Path, kind: Kind) -> None:
+    async with one_lab(folder, kind) as lab:
+        cast("WholeLedger", lab.ledger).knows(WANTED)
+        lab.accounts.write_bytes(file_of(kind, "long ago"))
+        await lab.restart_daemon()
+
+        first = await stepped(lab)
+
+        assert (first.changed, first.still_to_come) == (2, 4)
+        for shut in WANTED[3:5]:
+            with pytest.raises(LoginRefused):
+                await lab.login(shut.username, PASSWORD)
+        assert (await rebuilt(lab)).proven
+
+
+async def test_an_account_that_was_shut_in_the_daemons_own_pages_is_for_a_person(folder: Path) -> None:
+    page = "/cccamclient?srvid=1&name=anna22&action="
+    async with one_lab(folder, KINDS[0]) as lab:
+        await lab.bring(lab.ledger.want("anna22", PASSWORD))
+        await lab.page(f"{page}disable")
+        found = await rebuilt(lab)
+        assert (found.proven, found.held, found.failed) == (False, 0, ())
+        assert [(left.code, left.lines, left.asks) for left in found.refused] == [(ACCOUNT_SHUT, 1, True)]
+        await lab.page(f"{page}enable")
+        assert (await rebuilt(lab)).proven
 
 
 @pytest.mark.soak

@@ -241,6 +241,25 @@ async def test_a_file_that_lost_accounts_of_a_daemon_that_serves_them_asks_befor
     assert (await house.reconcile(host)).error is None
 
 
+async def test_a_new_host_key_is_for_a_person_who_goes_on_or_lets_it_be(house: House) -> None:
+    host = "os-eu1"
+    await house.served(1)
+    known = house.world.folder / "known_hosts"
+    right = known.read_text()
+    keys = [line.split() for line in right.splitlines()]
+    # As it looks where a box has got the key of another one.
+    known.write_text("".join(f"{name} {kind} {keys[0][2]}\n" for name, kind, _ in keys))
+    house.world.box(host).drop_connections()
+    for _ in range(2):
+        asked = await house.cli("host", "rebuild", host, "--yes", "--json")
+        assert (asked.code, asked.json["asks"]) == (4, "HostKeyMismatch")
+        stopped = await house.cli("host", "rebuild", host, "--stop", "--json")
+        assert (stopped.code, stopped.json["stopped_by"], stopped.json["asks"]) == (0, "cli", None)
+    assert (await house.cli("host", "rebuild", host, "--yes")).code == 4
+    known.write_text(right)
+    assert (await house.cli("host", "rebuild", host, "--json")).json["done"]
+
+
 async def test_it_is_stopped_as_far_as_it_is(house: House) -> None:
     host = "mc-eu1"
     await house.served(1)
