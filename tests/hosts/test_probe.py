@@ -1,14 +1,19 @@
 """A short look at a real host: helper and daemon answer, or what is in the way; nothing is written, nobody is told."""
 
+import asyncio
+
 import pytest
 from pydantic import SecretStr
 
 from tests.hosts.lab import Lab
 from tests.hosts.test_clocks import SetClock, set_clock
 from twinline.hosts import writer as of_writers
-from twinline.hosts.daemon import Check
+from twinline.hosts.daemon import Check, Daemon
 from twinline.hosts.errors import HelperFailed, StatusTrouble
-from twinline.hosts.factory import writer_for
+from twinline.hosts.factory import daemon_for, helper_for, writer_for
+from twinline.hosts.looking import see_alive
+from twinline.hosts.ssh import Helper
+from twinline.hosts.writer import HostWriter
 
 __all__ = ["set_clock"]
 
@@ -51,6 +56,35 @@ async def test_a_daemon_that_hangs_is_not_waited_for_longer_than_it_may(
         await lab.writer.probe()
     await lab.tell(do="hang", on=False)
     assert await lab.writer.probe() is None
+
+
+async def test_who_waits_for_a_change_waits_for_no_probe(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    connecting, may_connect = asyncio.Event(), asyncio.Event()
+    said_before: list[list[str]] = []
+
+    async def connect() -> Helper:
+        connecting.set()
+        await may_connect.wait()
+        return await helper_for(lab.host)
+
+    async def look(helper: Helper, daemon: Daemon) -> None:
+        said_before.append(list(lab.ledger.said))
+        await see_alive(helper, daemon)
+
+    monkeypatch.setattr(of_writers, "see_alive", look)
+    writer = HostWriter(lab.host.name, daemon=daemon_for(lab.host), ledger=lab.ledger, start_helper=connect)
+    asked = asyncio.create_task(writer.look())
+    await connecting.wait()
+    half = lab.ledger.want("rosewood22", "pw23456789abcdef")
+    waiting = asyncio.create_task(writer.probe()), asyncio.create_task(writer.bring(half.line_id, half.revision))
+    while True:
+        await asyncio.sleep(0)
+        if vars(writer)["_waiters"]:
+            break
+    may_connect.set()
+    await asyncio.gather(asked, *waiting)
+    assert said_before == [["well", "through"]]
+    await writer.close()
 
 
 async def test_a_clock_that_is_wrong_is_told_beside(set_clock: SetClock, lab: Lab) -> None:

@@ -240,8 +240,6 @@ class HostWriter:
         self._woken.clear()
         trouble: HostError | None = None
         try:
-            if self._probes:
-                await self._answer_probes()
             if self._asked:
                 trouble = await self._answer_questions()
             await self._quiet(interruptible=not tried)
@@ -251,6 +249,9 @@ class HostWriter:
                 await self._tidy()
             if self._leaving and not self._scrub:
                 await self._look_for_traces()
+            if self._probes and (tried or not self._waiters):
+                # Last: whoever waits for a change must not wait for a page that does not answer.
+                await self._only_probe()
         except HostError as error:
             await self._drop_helper()
             told = await self._told_apart(error)
