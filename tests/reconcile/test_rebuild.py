@@ -1,6 +1,7 @@
 """A host whose file is gone, or years old, holds every line again: all real but the daemons."""
 
 import asyncio
+import random
 import shutil
 from datetime import timedelta
 
@@ -278,3 +279,25 @@ async def test_it_is_stopped_as_far_as_it_is(house: House) -> None:
     await box.refuse(on=False)
     assert (await noted(house, host))[-2:] == ["begun", "stopped"]
     assert (await house.reconcile(host)).error is None
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_workers_that_are_killed_in_the_middle_of_it_leave_nothing_undone(house: House, seed: int) -> None:
+    host = HOSTS[seed % 2]
+    chance = random.Random(seed)  # noqa: S311 - the same again when it is repeated
+    lines = await house.served(60)
+    await replaced(house, host, others(house, host))
+    await house.world.kill_worker()
+    assert (await house.cli("host", "rebuild", host, "--yes", "--no-wait")).code == 5
+    for _ in range(3):
+        await house.world.start_worker()
+        await asyncio.sleep(chance.random() / 2)
+        await house.world.kill_worker()
+    await house.world.start_worker()
+    done = await house.cli("host", "rebuild", host, "--json", "--yes", "--timeout", "300")
+    assert (done.code, done.json["done"], done.json["held"]) == (0, True, done.json["should_hold"])
+    assert await in_order(house, host)
+    assert not await refused(house, host, chance.choice(lines))
+    assert house.world.read_accounts(host).startswith(others(house, host))

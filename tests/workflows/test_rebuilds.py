@@ -18,10 +18,11 @@ from tests.support.temporal import dev_server
 from tests.workflows.house import HOSTS, House, run_house
 from tests.workflows.test_orders import trial
 from twinline.hosts.drift import MEANINGS, Kind
+from twinline.hosts.errors import ShrunkenFile
 from twinline.keys import KeyRing
 from twinline.messages import NameOf, RetryNow
 from twinline.priorities import BULK
-from twinline.rebuild import ACCOUNT_SHUT, RebuildStatus, RebuildTask, rebuild_workflow_id
+from twinline.rebuild import ACCOUNT_SHUT, RebuildStatus, RebuildStep, RebuildTask, rebuild_workflow_id
 from twinline.search_attributes import ATTENTION_REASON
 from twinline.search_attributes import HOSTS as HOSTS_ATTRIBUTE
 from workflows.halves import LONG_CAP, pause_after
@@ -128,6 +129,24 @@ async def test_somebody_who_undoes_it_again_and_again_is_not_followed_at_full_sp
         if event.HasField("timer_started_event_attributes")
     ]
     assert [round(each.total_seconds()) for each in pauses] == [1, 2, 4, 8]
+
+
+async def test_a_loss_that_was_accepted_is_accepted_until_the_file_is_written_and_no_longer(site: Site) -> None:
+    client = site.house.client
+    site.host.missing = {site.line}
+    site.host.trouble = ShrunkenFile("the accounts file lacks 30 of the 40 accounts")
+    await Rebuilds(client).ask(RebuildTask(host=OSCAM, accept_loss=True))
+    await known(client, waits_for_a_person)
+    site.host.trouble = None
+    await Rebuilds(client).ask(RebuildTask(host=OSCAM))
+    assert (await handle_of(client).result()).done
+    history = await handle_of(client).fetch_history()
+    steps = [
+        (await client.data_converter.decode(scheduled.input.payloads, [RebuildStep]))[0].accept_loss
+        for event in history.events
+        if (scheduled := event.activity_task_scheduled_event_attributes).activity_type.name == NameOf.REBUILD_STEP
+    ]
+    assert steps == [True, True, False]
 
 
 def test_an_account_that_is_shut_is_explained_as_drift_explains_it() -> None:

@@ -55,6 +55,8 @@ _SILENT = {
     "unreachable": "the daemon's status page does not answer",
 }
 """What the helper says of a daemon that tells it nothing."""
+_OTHERS_PASS = (StatusTrouble, ClocksApart, BlastGuard)
+"""Under these the file is written all the same: the daemon is away, or some lines are held back."""
 
 
 @dataclass(frozen=True)
@@ -682,9 +684,9 @@ class HostWriter:
 
 
 def _in_the_way(told: Mapping[str, HostError | None]) -> HostError | None:
-    """What keeps a host from taking any line; a file can be written though its daemon is away."""
+    """What keeps a host from taking any line."""
     first = next(iter(told.values()))
-    if first is None or first.of_one_line or isinstance(first, StatusTrouble):
+    if first is None or first.of_one_line or isinstance(first, _OTHERS_PASS):
         return None
     return first if all(type(each) is type(first) for each in told.values()) else None
 
