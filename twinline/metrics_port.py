@@ -195,6 +195,9 @@ def families_of(found: Standing, now: datetime) -> list[Metric]:
         "1 for what a host is: up, degraded, down or stopped.",
         labels=["host", "state", "reason"],
     )
+    looked = GaugeMetricFamily(
+        "twinline_host_looked_timestamp_seconds", "When somebody last looked whether a host answers.", labels=["host"]
+    )
     lines = GaugeMetricFamily("twinline_pair_lines", "Lines that live on a pair.", labels=["pair"])
     capacity = GaugeMetricFamily("twinline_pair_capacity", "Lines that it may hold.", labels=["pair"])
     for host in found.hosts:
@@ -202,6 +205,8 @@ def families_of(found: Standing, now: datetime) -> list[Metric]:
         oldest.add_metric([host.host], age(host.oldest))
         stuck.add_metric([host.host], host.stuck)
         state.add_metric([host.host, host.state, host.reason], 1)
+        if host.looked is not None:
+            looked.add_metric([host.host], host.looked.timestamp())
     for pair in found.pairs:
         lines.add_metric([pair.pair], pair.lines)
         capacity.add_metric([pair.pair], pair.capacity)
@@ -212,7 +217,7 @@ def families_of(found: Standing, now: datetime) -> list[Metric]:
         ("twinline_grants_overdue_oldest_seconds", "How long ago the first of them ended.", age(found.oldest_overdue)),
     )
     alone = [GaugeMetricFamily(name, about, value=value) for name, about, value in single]
-    return [waiting, oldest, stuck, state, lines, capacity, *alone]
+    return [waiting, oldest, stuck, state, looked, lines, capacity, *alone]
 
 
 class _Of(Collector):

@@ -52,6 +52,7 @@ async def test_a_host_that_goes_away_and_comes_back_is_noticed_by_everybody(tmp_
         ]
         metrics = (await asyncio.to_thread(urlopen, world.metrics_url)).read().decode()
         assert f'twinline_host_state{{host="{FIRST.oscam}",reason="StatusTrouble",state="down"}} 1.0' in metrics
+        assert f'twinline_host_looked_timestamp_seconds{{host="{FIRST.oscam}"}}' in metrics
         assert f'twinline_host_probes_total{{host="{FIRST.oscam}",outcome="StatusTrouble"}}' in metrics
         # The emptier pair has a host that does not answer.
         trial = await cli("trial", "anna@example.org", "--region", "eu", "--order", "t-1", "--json")

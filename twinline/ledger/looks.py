@@ -53,18 +53,26 @@ async def looks_at(tx: ReadTx, host: str, *, since: datetime) -> tuple[HostLook,
     return tuple(HostLook(at=each.at, code=each.code) for each in await tx.session.exec(query))
 
 
+async def last_look(tx: ReadTx, host: str) -> HostLook | None:
+    """The last look at a host; None where nobody looked yet."""
+    sample = models.HealthSample
+    query = select(sample).where(sample.host == host).order_by(col(sample.at).desc()).limit(1)
+    last = (await tx.session.exec(query)).one_or_none()
+    return None if last is None else HostLook(at=last.at, code=last.code)
+
+
 async def last_looks(tx: ReadTx, hosts: Sequence[str]) -> dict[str, HostLooks]:
     """How the last look at each of these hosts ended, and since when they end like that; unknown ones are left out."""
     found: dict[str, HostLooks] = {}
     sample = models.HealthSample
     for host in hosts:
-        of_host, newest = select(sample).where(sample.host == host), col(sample.at).desc()
-        last = (await tx.session.exec(of_host.order_by(newest).limit(1))).one_or_none()
+        last = await last_look(tx, host)
         if last is None:
             continue
+        of_host, newest = select(sample).where(sample.host == host), col(sample.at).desc()
         other = col(sample.code).is_not(None) if last.code is None else col(sample.code).is_(None)
         changed = (await tx.session.exec(of_host.where(other).order_by(newest).limit(1))).one_or_none()
         alike = of_host if changed is None else of_host.where(sample.at > changed.at)
         first = (await tx.session.exec(alike.order_by(col(sample.at)).limit(1))).one()
-        found[host] = HostLooks(last=HostLook(at=last.at, code=last.code), since=first.at)
+        found[host] = HostLooks(last=last, since=first.at)
     return found

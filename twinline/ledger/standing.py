@@ -7,6 +7,7 @@ from typing import Literal
 from sqlmodel import case, col, func, or_, select
 
 from twinline.ledger import models
+from twinline.ledger.looks import last_look
 from twinline.ledger.placement import pair_loads
 from twinline.ledger.tx import ReadTx
 from twinline.ledger.types import utc
@@ -29,6 +30,8 @@ class HostStanding:
     """Since when the one is behind that waits the longest."""
     stuck: int
     """Those that wait for a person, or were given up and not repaired since."""
+    looked: datetime | None = None
+    """When somebody last looked whether it answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,7 @@ async def _hosts(tx: ReadTx) -> tuple[HostStanding, ...]:
     for row in (await tx.session.exec(select(host).order_by(host.name))).all():
         waiting, oldest, many = counted.get(row.name, (0, None, 0))
         asking, failed = told.get(row.name, (None, None))
+        look = await last_look(tx, row.name)
         state, reason = _state(row, asks=asking, failed=failed)
         standings.append(
             HostStanding(
@@ -97,6 +101,7 @@ async def _hosts(tx: ReadTx) -> tuple[HostStanding, ...]:
                 waiting=waiting,
                 oldest=oldest,
                 stuck=waiting if row.attention is not None else many,
+                looked=None if look is None else look.at,
             )
         )
     return tuple(standings)
