@@ -8,6 +8,8 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 from temporalio.testing import TimeSkipper
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.support.temporal import DevServer, dev_server
 from twinline.keys import KeyRing
@@ -16,24 +18,44 @@ from twinline.keys import KeyRing
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
+_TOGETHER = ("ledger", "cli", "workflows", "reconcile", "api", "postgresql")
+"""Folders whose tests share costly servers: one process runs each, or every process would start its own."""
+
 _LONG = (
-    "workflows/test_orders.py",
     "demo/test_demo.py",
+    "whole/test_races.py",
     "secrets/test_left_behind.py",
     "hosts/test_crash.py",
-    "whole/test_races.py",
-    "reconcile/test_reconcile.py",
     "chaos/test_power_cuts.py",
+    "chaos/test_bulk_cuts.py",
+    "sandbox_world/test_world.py",
+    "hosts/test_true_time.py",
+    "benchmarks/test_benchmarks_run.py",
 )
-"""Files that take longer than half a minute, and would keep all waiting if they were begun last."""
+"""Files that take long too, and would keep all waiting if they were begun last."""
+
+
+class _ByServers(LoadFileScheduling):
+    """Gives a process a whole file, or a whole folder whose tests share servers."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        folder = file.split("/")[-2]
+        return folder if folder in _TOGETHER else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByServers:
+    """Whatever `--dist` says."""
+    return _ByServers(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long files; the rest stays in its order."""
-    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(_LONG)}
+    """Begin with what takes longest; the rest stays in its order."""
+    tests = Path(__file__).parent
+    ranks = {tests / name: rank for rank, name in enumerate((*_TOGETHER, *_LONG))}
     if lost := [str(path) for path in ranks if not path.exists()]:
-        raise pytest.UsageError(f"tests/conftest.py begins with files that are not there: {', '.join(lost)}")
-    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+        raise pytest.UsageError(f"tests/conftest.py begins with what is not there: {', '.join(lost)}")
+    items.sort(key=lambda item: min(ranks.get(path, len(ranks)) for path in (item.path, item.path.parent)))
 
 
 @pytest.fixture(scope="session")
