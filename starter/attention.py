@@ -10,7 +10,7 @@ from starter.client import Twinline
 from starter.explain import meaning
 from twinline.ledger import Ledger
 from twinline.ledger.stuck import AskingHost, LateHost, StuckHalf, asking_hosts, late_hosts, require_host, stuck_halves
-from twinline.messages import Message
+from twinline.messages import Message, health_workflow_id
 from twinline.ui import Page
 
 OTHERS_AT_MOST: Final = 1000
@@ -92,6 +92,9 @@ async def what_waits(
 async def with_temporal(found: StuckList, twinline: Twinline, *, now: datetime, grace: timedelta) -> StuckList:
     """The same with what only Temporal knows; raises Unavailable."""
     known = set(workflows_of(found.halves))
+    # Who watches a host asks for what the host is listed with.
+    told = {each.host for each in found.hosts} | {half.host for half in found.halves if half.of_the_host}
+    known |= {health_workflow_id(host) for host in told}
     asking = await twinline.waiting_for_a_person(limit=OTHERS_AT_MOST)
     others = tuple(
         OtherWorkflow(workflow_id=workflow_id, reason=reason)

@@ -17,13 +17,15 @@ from starter.explain import meaning
 from starter.order_ids import OrderId
 from twinline.errors import TwinlineError
 from twinline.ledger.stuck import LateHost, StuckHalf, WaitingOrder
-from twinline.messages import HalfState, OrderKind
+from twinline.messages import HalfState, OrderKind, health_workflow_id
 from twinline.rebuild import rebuild_workflow_id
 from twinline.spans import span
 
 NAMED: Final = 5
 """How many orders of a host are named; the others are counted."""
 REBUILD: Final = rebuild_workflow_id("").rstrip("/")
+OF_A_HOST: Final = (REBUILD, health_workflow_id("").rstrip("/"))
+"""What begins the ids of workflows that are about a host and no line."""
 
 
 async def list_stuck(*, host: str | None, line: str | None, limit: int, as_json: bool) -> int:
@@ -70,7 +72,7 @@ def _print_stuck(found: StuckList, *, now: datetime) -> None:
         page = found.links.get(other.workflow_id)
         where = Text(printable(other.workflow_id), style=Style(link=page))
         kind, _, host = other.workflow_id.partition("/")
-        which = ("", host) if kind == REBUILD else ("?", "?")
+        which = ("", host) if kind in OF_A_HOST else ("?", "?")
         table.add_row(*cells(*which, "", other.reason), where)
     show_table(table)
     console.print()

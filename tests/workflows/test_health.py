@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
@@ -11,6 +11,7 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.service import RPCError
 
+from starter.attention import what_waits, with_temporal
 from tests.workflows.house import HOSTS, House
 from twinline.errors import Unavailable
 from twinline.hosts.errors import HostKeyMismatch, StatusTrouble
@@ -111,6 +112,17 @@ async def test_a_person_is_called_where_one_has_to_look(house: House) -> None:
     assert described.typed_search_attributes.get(ATTENTION_REASON) == "HostKeyMismatch"
     assert (await row(house, MULTICS)).attention == "HostKeyMismatch"
     assert "find out why the host key changed" in await details(handle)
+    async with asyncio.timeout(30):
+        # The list by which people are told lags behind.
+        while True:
+            if health_workflow_id(MULTICS) in dict(await house.twinline.waiting_for_a_person()):
+                break
+            await asyncio.sleep(0.05)
+    now, grace = datetime.now(UTC), timedelta(seconds=90)
+    stuck = await what_waits(house.ledger, now=now, grace=grace, limit=10)
+    told = await with_temporal(stuck, house.twinline, now=now, grace=grace)
+    assert MULTICS in {each.host for each in (*told.hosts, *told.halves)}
+    assert health_workflow_id(MULTICS) not in {other.workflow_id for other in told.others}
     house.hosts[MULTICS].heal()
     await known(handle, lambda status: status.standing is WELL)
     assert (await handle.describe()).typed_search_attributes.get(ATTENTION_REASON) is None
