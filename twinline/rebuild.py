@@ -133,6 +133,8 @@ class RebuildSoFar(Message):
 
     status: RebuildStatus
     accept_loss: bool
+    ending: str = ""
+    """How the last try ended: only what ends alike in a row makes pauses grow."""
 
 
 def added_up(*parts: Iterable[LinesLeft]) -> tuple[LinesLeft, ...]:

@@ -52,7 +52,7 @@ class Rebuild:
     @workflow.init
     def __init__(self, start: RebuildTask | RebuildSoFar) -> None:
         if isinstance(start, RebuildSoFar):
-            self._status, self._accept_loss = start.status, start.accept_loss
+            self._status, self._accept_loss, self._ending = start.status, start.accept_loss, start.ending
         else:
             self._status = RebuildStatus(
                 host=start.host,
@@ -61,7 +61,7 @@ class Rebuild:
                 since=workflow.now(),
                 workflow_id=rebuild_workflow_id(start.host),
             )
-            self._accept_loss = start.accept_loss
+            self._accept_loss, self._ending = start.accept_loss, ""
         self._consent: RebuildTask | None = None
         """Who has accepted the loss since, until that stands in the ledger."""
         self._stop: StopRebuild | None = None
@@ -173,7 +173,6 @@ class Rebuild:
         to_come = (LinesLeft(code=STILL_TO_COME, lines=found.still_to_come),) if found.still_to_come else ()
         left = added_up(self._failed, found.refused, to_come)
         asking = next((each for each in left if each.asks), None)
-        again = self._status.last_error is None
         self._come_to(
             done=found.proven,
             should_hold=found.should_hold,
@@ -181,7 +180,6 @@ class Rebuild:
             changed=self._status.changed + found.changed,
             left=left,
             last_error=None,
-            attempts=(self._status.attempts if again else 0) + (found.next_after is None),
             asks=None if asking is None else asking.code,
             hint="" if asking is None else asking.hint,
         )
@@ -189,20 +187,19 @@ class Rebuild:
             self._pass_ended(left)
 
     def _pass_ended(self, left: tuple[LinesLeft, ...]) -> None:
-        if not self._changed and left and all(each.asks for each in left):
-            pause = LOOK_AGAIN
-        elif self._status.attempts <= 1:
-            # Next comes the look that sees whether it holds.
-            pause = timedelta(0)
+        attempts = self._counted("changed" if self._changed else "unchanged")
+        if self._changed:
+            # Next comes the look that sees whether it holds. Somebody else may be writing there, and each pass that
+            # changes something is a reload: then less and less often.
+            pause = pause_after(attempts - 1) if attempts > 1 else timedelta(0)
         else:
-            # Somebody else may be writing there: each pass that changes something is a reload.
-            pause = pause_after(self._status.attempts - 1)
+            pause = LOOK_AGAIN if left and all(each.asks for each in left) else pause_after(attempts)
         self._changed, self._failed = False, ()
-        self._come_to(next_attempt=workflow.now() + pause)
+        self._come_to(attempts=attempts, next_attempt=workflow.now() + pause)
 
     def _not_reached(self, error: ActivityError) -> None:
         code, trouble = condition(error)
-        attempts = self._status.attempts + 1 if self._status.last_error is not None else 1
+        attempts = self._counted("error")
         asks = trouble.attention is not None
         self._come_to(
             last_error=code,
@@ -211,6 +208,12 @@ class Rebuild:
             hint=trouble.hint,
             next_attempt=workflow.now() + (LOOK_AGAIN if asks else pause_after(attempts)),
         )
+
+    def _counted(self, ending: str) -> int:
+        """How many tries in a row have ended like this."""
+        attempts = self._status.attempts + 1 if ending == self._ending else 1
+        self._ending = ending
+        return attempts
 
     async def _rest(self) -> None:
         """Wait for the next step, or until somebody asks for it or stops it."""
@@ -228,7 +231,9 @@ class Rebuild:
                 timeout_summary=f"next look at {self._status.host}",
             )
         if not woken() and self._history_is_long():
-            workflow.continue_as_new(RebuildSoFar(status=self._status, accept_loss=self._accept_loss))
+            workflow.continue_as_new(
+                RebuildSoFar(status=self._status, accept_loss=self._accept_loss, ending=self._ending)
+            )
 
     @staticmethod
     def _history_is_long() -> bool:

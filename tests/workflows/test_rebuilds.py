@@ -25,7 +25,7 @@ from twinline.priorities import BULK
 from twinline.rebuild import ACCOUNT_SHUT, RebuildStatus, RebuildStep, RebuildTask, rebuild_workflow_id
 from twinline.search_attributes import ATTENTION_REASON
 from twinline.search_attributes import HOSTS as HOSTS_ATTRIBUTE
-from workflows.halves import LONG_CAP, pause_after
+from workflows.halves import LONG_CAP, LOOK_AGAIN, pause_after
 
 OSCAM = HOSTS[1]
 Handle = WorkflowHandle[object, RebuildStatus]
@@ -71,18 +71,29 @@ async def known(client: Client, reached: Callable[[RebuildStatus], bool]) -> Reb
             await asyncio.sleep(0.02)
 
 
+async def pauses_of(client: Client) -> list[timedelta]:
+    """For how long it meant to wait, each time that it did."""
+    history = await handle_of(client).fetch_history()
+    return [
+        event.timer_started_event_attributes.start_to_fire_timeout.ToTimedelta()
+        for event in history.events
+        if event.HasField("timer_started_event_attributes")
+    ]
+
+
+async def retried(client: Client) -> RebuildStatus:
+    return await handle_of(client).execute_update(  # pyright: ignore[reportUnknownMemberType] - the SDK's own
+        NameOf.UPDATE_RETRY, RetryNow(actor="olga"), result_type=RebuildStatus
+    )
+
+
 async def test_an_outage_is_waited_for_with_pauses_that_grow_to_five_minutes(site: Site) -> None:
     site.host.missing = {site.line}
     site.host.down_for_attempts = 33
     await Rebuilds(site.skipping).ask(RebuildTask(host=OSCAM))
     status = await handle_of(site.skipping).result()
     assert (status.done, status.held, status.should_hold, status.changed) == (True, 1, 1, 1)
-    history = await handle_of(site.skipping).fetch_history()
-    pauses = [
-        event.timer_started_event_attributes.start_to_fire_timeout.ToTimedelta()
-        for event in history.events
-        if event.HasField("timer_started_event_attributes")
-    ]
+    pauses = await pauses_of(site.skipping)
     assert [round(each.total_seconds()) for each in pauses] == [
         pause_after(tries).total_seconds() for tries in range(1, 34)
     ]
@@ -108,9 +119,7 @@ async def test_what_a_person_has_to_do_stands_in_temporal_until_it_is_done(site:
     assert "It **waits for a person**, and looks again at" in told.current_details
 
     site.host.taken.clear()
-    done = await handle.execute_update(  # pyright: ignore[reportUnknownMemberType] - the SDK's own
-        NameOf.UPDATE_RETRY, RetryNow(actor="olga"), result_type=RebuildStatus
-    )
+    done = await retried(client)
 
     assert (done.done, done.held) == (True, 1)
     assert await handle.result() == done
@@ -122,13 +131,21 @@ async def test_somebody_who_undoes_it_again_and_again_is_not_followed_at_full_sp
     site.host.lost_again = 4
     await Rebuilds(site.skipping).ask(RebuildTask(host=OSCAM))
     assert (await handle_of(site.skipping).result()).done
-    history = await handle_of(site.skipping).fetch_history()
-    pauses = [
-        event.timer_started_event_attributes.start_to_fire_timeout.ToTimedelta()
-        for event in history.events
-        if event.HasField("timer_started_event_attributes")
-    ]
+    pauses = await pauses_of(site.skipping)
     assert [round(each.total_seconds()) for each in pauses] == [1, 2, 4, 8]
+
+
+async def test_after_a_repair_the_next_look_does_not_wait_as_if_nothing_had_happened(site: Site) -> None:
+    client = site.house.client
+    site.host.taken = {site.line}
+    await Rebuilds(client).ask(RebuildTask(host=OSCAM))
+    await known(client, waits_for_a_person)
+    for _ in range(3):
+        assert waits_for_a_person(await retried(client))
+    site.host.taken, site.host.missing = set(), {site.line}
+    await retried(client)
+    assert (await handle_of(client).result()).done
+    assert {round(each.total_seconds()) for each in await pauses_of(client)} == {LOOK_AGAIN.total_seconds()}
 
 
 async def test_a_loss_that_was_accepted_is_accepted_until_the_file_is_written_and_no_longer(site: Site) -> None:
