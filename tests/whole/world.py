@@ -265,6 +265,19 @@ class World:
                 self.counts["retry"] += 1
                 await self.house.twinline.retry_now(workflow_id, patience=soon)
 
+    async def give_up(self) -> None:
+        """Let every order end without the halves that fail."""
+        for order in [placed.order for placed in self.placed if not placed.outcome.done()]:
+            status = await self.house.twinline.progress(order_workflow_id(order))
+            halves = () if status is None or status.receipt is None else status.receipt.halves
+            for half in halves:
+                if half.state is HalfState.FAILING:
+                    with contextlib.suppress(NothingToRetry, UnknownOrder):
+                        await self.house.twinline.abandon_half(
+                            order_workflow_id(order), host=half.host, reason="gone", patience=timedelta(seconds=20)
+                        )
+                        self.counts["halves given up"] += 1
+
     # -- what has to hold
 
     async def check(self) -> None:
