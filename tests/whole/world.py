@@ -108,6 +108,8 @@ class World:
     _numbers: int = 0
     _seen_events: int = 0
     _proven: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    _given_up: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    """Halves that were given up, each with the revision that was wanted then."""
     _mails: set[str] = field(default_factory=set[str])
     _bodies: dict[str, bytes] = field(default_factory=dict[str, bytes])
     """What was stored, by Message-ID."""
@@ -302,6 +304,9 @@ class World:
         self._withdraw(withdrawn - self.picture.withdrawn)
         for event in events:
             self._seen_events = event.id or 0
+            if event.what == "half.abandoned" and event.line_id is not None:
+                half = json.loads(event.after or "{}")
+                self._given_up[event.line_id, half["host"]] = half["wanted"]
             if event.line_id is None or event.what in SILENT:
                 continue
             row = self._cancelling_row(event, orders) if event.what == "order.cancelled" else orders.get(event.why)
@@ -447,6 +452,8 @@ class World:
             if half.proven < self._proven.get(key, 0):
                 raise Broken(f"I11: {name} is proven less on {half.host} than before")
             self._proven[key] = half.proven
+            if self._given_up.get(key) == half.wanted > half.proven and half.state is not HalfState.ABANDONED:
+                raise Broken(f"{name} was given up on {half.host}, and its half is {half.state}")
             box = self.house.boxes[half.host]
             if half.proven == half.wanted and not box.set_back and name in self.picture.lines:
                 self.check_served(box, name, passwords[half.line_id], "is proven")
