@@ -200,15 +200,18 @@ async def janes_life(story: Story) -> None:
 
 
 async def johns_life(story: Story) -> None:
-    """A line that stays, with a host that can't be reached for a while: failures stand in its histories."""
+    """A line that stays, on a host that is away for a while: failures stand in histories, in a rebuild's too."""
     name = await story.opened(JOHN, PurchaseOrder(order="P-john", email=JOHN, region="us", days=30))
     await story.world.box("os-us1").refuse(on=True)
     story.world.box("os-us1").drop_connections()
     placed = await story.twinline.place(RenewalOrder(order="R-john", line=name, days=30), patience=timedelta(seconds=2))
     assert not placed.done
+    assert (await story.cli("host", "rebuild", "os-us1", "--yes", "--timeout", "1")).code == 5
     await story.world.box("os-us1").refuse(on=False)
     await story.twinline.retry_now("renewal/cli/R-john")
     await story.order(RenewalOrder(order="R-john", line=name, days=30))
+    rebuilt = await story.cli("host", "rebuild", "os-us1", "--json")
+    assert (rebuilt.code, rebuilt.json["done"]) == (0, True), rebuilt.out
 
 
 async def kates_life(story: Story) -> None:
@@ -262,7 +265,13 @@ async def test_no_password_and_no_address_stands_where_it_does_not_belong(story:
     assert {"temporal.db", "ledger.db", "log", "journal.0", "window"} <= names, "the search looks in the wrong place"
     ids = await look_in_temporal(story.client, story.keys, sealed=everywhere, opened=opened)
     assert {"trial/shop/T-jane", "trial/cli/T-jane-2", "trial/cli/T-jane-9", "renewal/cli/R-jane-2"} <= ids
-    assert {"reconcile/mc-eu1", "bulk/cli/old-shop", "import/cli/old-shop:1", "import/cli/late:1"} <= ids
+    assert {
+        "reconcile/mc-eu1",
+        "rebuild/os-us1",
+        "bulk/cli/old-shop",
+        "import/cli/old-shop:1",
+        "import/cli/late:1",
+    } <= ids
     everywhere.look("the server's metrics", await asyncio.to_thread(read, story.world.temporal.metrics_url))
     counted = await asyncio.to_thread(read, story.world.metrics_url)
     everywhere.look("the worker's metrics", counted)
