@@ -232,7 +232,8 @@ async def repair(house: House, line: str, host: str) -> None:
 
 async def told(house: House, order: TrialOrder, line: str, count: int) -> list[str]:
     """What the customer was told once so many mails are there; none comes after them."""
-    await house.mails.wait_for(lambda _: len(house.sent_to(order.email)) >= count)
+    async with asyncio.timeout(30):
+        await house.mails.wait_for(lambda _: len(house.sent_to(order.email)) >= count)
     line_id = (await house.line(line)).line_id
     async with house.ledger.read() as tx:
         for host in HOSTS:
@@ -311,7 +312,8 @@ async def test_a_trial_whose_48_hours_pass_before_a_server_is_reached_is_told_an
 
     assert (await house.line(opened.username)).state == "absent"
     delayed, unserved = "your order is delayed, we are on it", "your trial line could not be set up"
-    await house.mails.wait_for(lambda _: unserved in subjects(house, order.email))
+    async with asyncio.timeout(30):
+        await house.mails.wait_for(lambda _: unserved in subjects(house, order.email))
     assert "This trial does not count." in text_of(house.sent_to(order.email)[-1])
     for host in HOSTS:
         house.hosts[host].heal()
