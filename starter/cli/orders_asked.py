@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pydantic import Field, ValidationError
 
-from starter.attention import workflows_of
+from starter.attention import OTHERS_AT_MOST, workflows_of
 from starter.cli.context import CONNECT_PATIENCE, Context
 from starter.cli.invalid import lasting_option
 from starter.cli.orders_shown import OrderName, show_order
@@ -28,6 +28,8 @@ from twinline.messages import AbandonHalf, HalfReceipt, Message, RetryNow
 TRYING: Final = "trying what waits"
 AT_ONCE: Final = 16
 """Requests under way at the same time; a namespace allows a limited number of them."""
+OF_HOSTS: Final = ("health/", "rebuild/", "reconcile/")
+"""What the ids of workflows begin with that look after a host and drive no line's halves."""
 
 
 class Asked(Message):
@@ -84,6 +86,8 @@ async def retry(chosen: Chosen, waiting: Waiting, *, actor: str, as_json: bool) 
                 asking = twinline.retry_now(workflow_id, actor=actor, patience=patience)
                 halves = await watched(twinline, workflow_id, asking, sentence=TRYING, quiet=as_json)
             return await _show_after(twinline, workflow_id, halves, patience, as_json=as_json)
+        if chosen.all_stuck and chosen.host is None:
+            found = replace(found, workflow_ids=await _with_temporal(twinline, found.workflow_ids))
         async with shown_while(f"trying {len(found.workflow_ids)} workflows", quiet=as_json):
             asked = await _ask_all(twinline, found.workflow_ids, actor=actor, patience=patience)
         for line_id in found.alone:
@@ -123,6 +127,15 @@ class _Found:
     """Names of lines that are stuck and for which nothing waits, by line id."""
     hosts: Sequence[str] = ()
     """Hosts that wait for a person and for which nothing waits."""
+
+
+async def _with_temporal(twinline: Twinline, found: Sequence[str]) -> Sequence[str]:
+    """Those besides that wait for a person though the ledger knows nothing of it any more.
+
+    What was repaired may have gone along with somebody else's change; its order does not look for ten minutes.
+    """
+    asking = [workflow_id for workflow_id, _ in await twinline.waiting_for_a_person(limit=OTHERS_AT_MOST)]
+    return list(dict.fromkeys([*found, *(each for each in asking if not each.startswith(OF_HOSTS))]))
 
 
 async def _ask_all(

@@ -158,6 +158,23 @@ async def test_everything_that_a_host_stopped_is_asked_for_at_once(
     assert "renewal/cli/S-6" in asked.out
 
 
+async def test_an_order_whose_half_went_along_with_another_one_is_asked_for_too(
+    cli: Cli, world: World, line: str, nothing_stuck: None
+) -> None:
+    with wrong_host_key(world, OSCAM):
+        await stuck(cli, "HostKeyMismatch", "renew", line, "--days", "1", "--order", "S-10")
+    assert (await cli("renew", line, "--days", "1", "--order", "S-11", "--json")).code == 0
+    listed = await cli("order", "list", "--stuck", "--json")
+    assert listed.json["halves"] == []
+    assert "renewal/cli/S-10" in {other["workflow_id"] for other in listed.json["others"]}
+
+    asked = await cli("order", "retry", "--all-stuck", "--json")
+
+    assert "renewal/cli/S-10" in {one["workflow_id"] for one in asked.json["workflows"]}
+    shown = await cli("order", "show", "S-10", "--json")
+    assert (shown.code, state_of(shown, OSCAM)) == (0, ("applied", None))
+
+
 async def test_a_half_that_is_given_up_lets_the_order_end_and_stays_on_the_list_until_repaired(
     cli: Cli, world: World, line: str, nothing_stuck: None
 ) -> None:
