@@ -23,7 +23,7 @@ from twinline.hosts.drift import Drift, Expected
 from twinline.hosts.errors import HostError
 from twinline.hosts.ports import Half, Wanted
 from twinline.hosts.writer import HostWriter
-from twinline.ledger import Ledger, owed, terms
+from twinline.ledger import Ledger, mails, owed, terms
 from twinline.ledger.trial_door import forget_ranges
 from twinline.messages import DriftedLine, HostReconciled, NameOf, ReconcileTask, Sweep
 
@@ -53,13 +53,15 @@ class SweepActivities:
     async def end_overdue(self, sweep: Sweep) -> int:
         """End grants of this host's lines that are past their end, by the rule of a Term; how many there were.
 
-        On the way, what is kept for a day is forgotten, customers hear of halves that came into step after their order
-        had ended, and bulk runs go on whose workflow was never begun, or was ended by somebody.
+        On the way, what is kept for a time only is forgotten, customers hear of halves that came into step after their
+        order had ended, and bulk runs go on whose workflow was never begun, or was ended by somebody.
         """
         count = 0
         with translated():
             async with self._ledger.write() as tx:
                 await forget_ranges(tx, now=sweep.at)
+            async with self._ledger.write() as tx:
+                await mails.forget_texts(tx, now=sweep.at)
             while True:
                 async with self._ledger.read() as tx:
                     found = await terms.overdue(tx, sweep.host, now=sweep.at, limit=SWEPT_AT_ONCE)

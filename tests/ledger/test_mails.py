@@ -9,6 +9,7 @@ from twinline.errors import UnknownOrder
 from twinline.keys import KeyRingError
 from twinline.ledger import mails, models
 from twinline.ledger.mails import LoadedMail
+from twinline.ledger.sealing import reseal
 from twinline.messages import BlockOwner, HalfState, MailKind, MailState, MailStored
 
 BODY = b"To: ann@example.com\r\nSubject: Your line\r\n\r\npassword"
@@ -31,6 +32,11 @@ async def load(desk: Desk, mail_id: str) -> LoadedMail:
 async def hand_over(desk: Desk, mail_id: str, state: MailState, error: str | None = None) -> MailState:
     async with desk.ledger.write() as tx:
         return await mails.record_handover(tx, mail_id, state=state, now=desk.now, error=error)
+
+
+async def forget_texts(desk: Desk) -> int:
+    async with desk.ledger.write() as tx:
+        return await mails.forget_texts(tx, now=desk.now)
 
 
 async def test_the_facts_are_those_of_the_moment(desk: Desk) -> None:
@@ -114,8 +120,26 @@ async def test_a_server_s_words_are_not_kept(desk: Desk) -> None:
     assert (await load(desk, stored.mail_id)).attempts == 0
 
 
+async def test_texts_are_forgotten_after_thirty_days_and_nothing_is_said_twice(desk: Desk) -> None:
+    accepted, refused, waiting = [await store(desk, (await desk.trial(f"{who}@example.com")).line_id) for who in "abc"]
+    await hand_over(desk, accepted.mail_id, MailState.ACCEPTED)
+    await hand_over(desk, refused.mail_id, MailState.REFUSED)
+    desk.now += timedelta(days=30) - timedelta(seconds=1)
+    assert await forget_texts(desk) == 0
+    desk.now += timedelta(seconds=1)
+    young = await store(desk, (line := await desk.trial("d@example.com")).line_id)
+    await hand_over(desk, young.mail_id, MailState.ACCEPTED)
+    assert await forget_texts(desk) == 2
+    assert await forget_texts(desk) == 0
+    bodies = [(await load(desk, each.mail_id)).body for each in (accepted, refused, waiting, young)]
+    assert bodies == [b"", b"", BODY, BODY]
+    # Who asks for the same message again is told what became of the first.
+    assert (await load(desk, accepted.mail_id)).state is MailState.ACCEPTED
+    assert (await store(desk, line.line_id, body=b"another")).mail_id == young.mail_id
+    assert (await reseal(desk.ledger)).changed == 0
+
+
 async def test_a_message_that_is_not_there_is_refused(desk: Desk) -> None:
-    desk.now += timedelta(days=31)
     with pytest.raises(UnknownOrder):
         await load(desk, "none")
     with pytest.raises(UnknownOrder):

@@ -15,11 +15,13 @@ from tests.ledger.support import lose_grants
 from tests.reconcile.conftest import HOSTS, House
 from twinline.hosts.factory import OSCAM_REINIT
 from twinline.hosts.helper_program import StatusPages
-from twinline.ledger import guard, models
+from twinline.ledger import guard, mails, models
 from twinline.ledger.rules import BLAST_FLOOR
 from twinline.messages import (
     ORDERS_QUEUE,
     HalfState,
+    MailKind,
+    MailState,
     NameOf,
     Reconciled,
     ReconcileTask,
@@ -60,6 +62,20 @@ async def test_three_hundred_trials_that_end_together_all_end_and_nothing_stops(
         assert not [name for name in names if name in house.world.read_accounts(host)]
     assert not [event for event in await house.desk.rows(models.Event) if event.what == guard.UNEXPLAINED]
     await asyncio.gather(*(session.leave() for session in strangers))
+
+
+async def test_what_an_old_mail_said_is_forgotten_with_the_next_reconcile(house: House) -> None:
+    (line,) = await house.served(1)
+    long_ago = datetime.now(UTC) - mails.KEPT
+    async with house.desk.ledger.write() as tx:
+        stored = await mails.store_mail(
+            tx, line.line_id, kind=MailKind.CREDENTIALS, ref="g", message_id="<1@x>", body=b"secret", now=long_ago
+        )
+        assert stored is not None
+        await mails.record_handover(tx, stored.mail_id, state=MailState.ACCEPTED, now=long_ago)
+    await house.reconcile(HOSTS[0])
+    async with house.desk.ledger.read() as tx:
+        assert (await mails.load_mail(tx, stored.mail_id)).body == b""
 
 
 async def test_a_ledger_that_lost_its_grants_empties_no_host_and_goes_on_once_it_is_put_right(house: House) -> None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from pydantic import SecretStr
-from sqlalchemy import bindparam
-from sqlmodel import select
+from sqlalchemy import bindparam, text
+from sqlmodel import col, select, update
 
 from twinline.errors import UnknownOrder
 from twinline.ledger import models, rules
@@ -24,11 +24,17 @@ from twinline.ledger.lines import (
 )
 from twinline.ledger.rules import LineState
 from twinline.ledger.tx import ReadTx, WriteTx
-from twinline.ledger.types import error_code, utc
+from twinline.ledger.types import chunks, error_code, utc
 from twinline.messages import BlockInfo, HalfState, MailKind, MailState, MailStored, Plan
 
 _CERTAINTY: Final = (MailState.STORED, MailState.UNKNOWN, MailState.REFUSED, MailState.ACCEPTED)
 """What became of a message, each knowing more than the one before; it only ever moves to the right."""
+
+KEPT: Final = timedelta(days=30)
+"""How long the text of a message is kept: it names the password."""
+FORGOTTEN_AT_ONCE: Final = 1_000
+# Word for word as the index has it, or no database would use that.
+_HAS_TEXT: Final = text("length(body_sealed) > 0")
 
 # Made once, because making it costs as much as carrying it out.
 _THIS: Final = select(models.Mail).where(
@@ -162,8 +168,24 @@ async def load_mail(tx: ReadTx, mail_id: str) -> LoadedMail:
         state=mail.state,
         attempts=mail.attempts,
         recipient=await recipient_of(tx, mail.line_id),
-        body=unseal(tx.keys, "mail", mail.id, "body", mail.body_sealed),
+        body=unseal(tx.keys, "mail", mail.id, "body", mail.body_sealed) if mail.body_sealed else b"",
     )
+
+
+async def forget_texts(tx: WriteTx, *, now: datetime) -> int:
+    """Forget what messages said that were handed over, or refused for good, once they are `KEPT` old; how many.
+
+    A bounded number at a time. One that still waits keeps its text, or it could never be handed over.
+    """
+    # Every host's sweep does this: two that lock the same rows in another order would wait for each other.
+    await tx.alone("mail-texts")
+    mail = models.Mail
+    over = col(mail.state).in_((MailState.ACCEPTED, MailState.REFUSED))
+    old = select(mail.id).where(_HAS_TEXT, col(mail.created_at) <= utc(now) - KEPT, over)
+    ids = (await tx.session.exec(old.order_by(col(mail.created_at)).limit(FORGOTTEN_AT_ONCE))).all()
+    for some in chunks(ids):
+        await tx.session.exec(update(mail).where(col(mail.id).in_(some)).values(body_sealed=b""))
+    return len(ids)
 
 
 async def record_handover(
@@ -204,7 +226,8 @@ async def _get(tx: ReadTx, mail_id: str) -> models.Mail:
     mail = await tx.row(models.Mail, mail_id)
     if mail is None:
         raise UnknownOrder(
-            f"there is no message with the id {mail_id}", hint="Messages are deleted 30 days after they were stored."
+            f"there is no message with the id {mail_id}",
+            hint="Was its line erased, or the ledger restored from a backup?",
         )
     return mail
 

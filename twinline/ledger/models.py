@@ -276,6 +276,12 @@ class Mail(Row, table=True):
             sqlite_where=text("state NOT IN ('accepted', 'refused')"),
             postgresql_where=text("state NOT IN ('accepted', 'refused')"),
         ),
+        Index(
+            "ix_mail_kept",
+            "created_at",
+            sqlite_where=text("length(body_sealed) > 0"),
+            postgresql_where=text("length(body_sealed) > 0"),
+        ),
     )
 
     id: str = Field(primary_key=True, max_length=16)
@@ -284,6 +290,7 @@ class Mail(Row, table=True):
     ref: str = Field(max_length=128)
     message_id: str = Field(max_length=255)
     body_sealed: bytes
+    """Empty once it was forgotten, see `mails.forget_texts`; the row stays, so that nothing is said twice."""
     state: MailState = Field(default=MailState.STORED, sa_type=Named(MailState))
     attempts: int = 0
     last_error: str | None = Field(default=None, max_length=64)
