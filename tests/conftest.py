@@ -18,10 +18,13 @@ from twinline.keys import KeyRing
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
-_TOGETHER = ("ledger", "cli", "workflows", "reconcile", "api", "postgresql")
+_TOGETHER = ("ledger", "cli", "reconcile", "api", "postgresql")
 """Folders whose tests share costly servers: one process runs each, or every process would start its own."""
 
 _LONG = (
+    # It ends every line of its house, and takes the longer the more tests were there before it.
+    "workflows/test_told.py",
+    "workflows/test_orders.py",
     "demo/test_demo.py",
     "whole/test_races.py",
     "secrets/test_left_behind.py",
