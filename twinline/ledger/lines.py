@@ -125,7 +125,8 @@ class LineRows:
     @property
     def unserved(self) -> bool:
         """Whether the line has ended before its customer was given the credentials."""
-        return self.line.state == "absent" and self.last_grant.ending == "unserved"
+        # A ledger that has lost rows may know of no grant.
+        return bool(self.grants) and self.line.state == "absent" and self.last_grant.ending == "unserved"
 
     def half_refs(self) -> tuple[HalfRef, ...]:
         """The standing halves as workflows know them."""

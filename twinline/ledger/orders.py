@@ -310,7 +310,7 @@ async def _extend(tx: WriteTx, filing: Filing, *, username: str, days: int) -> R
     rows = await _open_line(tx, username)
     before = rows.snapshot()
     ends_at = rules.renewed_end(now=filing.now, ends_at=rows.runs_until, days=days)
-    unserved = rows.last_grant.ending == "unserved"
+    unserved = rows.unserved
     grant = give(tx, filing, rows, plan="paid", ends_at=ends_at)
     if unserved:
         _owe(rows, grant)
