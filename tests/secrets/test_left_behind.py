@@ -210,7 +210,7 @@ async def johns_life(story: Story) -> None:
     await story.world.box("os-us1").refuse(on=False)
     await story.twinline.retry_now("renewal/cli/R-john")
     await story.order(RenewalOrder(order="R-john", line=name, days=30))
-    rebuilt = await story.cli("host", "rebuild", "os-us1", "--json")
+    rebuilt = await story.cli("host", "rebuild", "os-us1", "--yes", "--json")
     assert (rebuilt.code, rebuilt.json["done"]) == (0, True), rebuilt.out
 
 
