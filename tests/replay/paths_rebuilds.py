@@ -1,7 +1,7 @@
 """Paths of rebuilds: through passes and pauses to the proof, or until somebody stops them."""
 
-import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable
+from unittest import mock
 
 from temporalio.client import WorkflowFailureError
 
@@ -42,22 +42,12 @@ async def retried(studio: Studio) -> RebuildStatus:
     )
 
 
-@contextlib.contextmanager
-def two_at_once() -> Generator[None]:
-    """A few lines are enough for several steps."""
-    before, activities.rebuild.AT_ONCE = activities.rebuild.AT_ONCE, 2  # pyright: ignore[reportConstantRedefinition, reportAttributeAccessIssue]
-    try:
-        yield
-    finally:
-        activities.rebuild.AT_ONCE = before  # pyright: ignore[reportConstantRedefinition, reportAttributeAccessIssue]
-
-
 @path(NameOf.REBUILD, BRISK)
 async def several_steps(studio: Studio) -> str:
-    """More lines are lost than one step writes again."""
+    """More lines are lost than one step writes again, which is made few."""
     lines = [await line(studio) for _ in range(3)]
     studio.host(OSCAM).missing = {each.username for each in lines}
-    with two_at_once():
+    with mock.patch.object(activities.rebuild, "AT_ONCE", 2):
         return await ended(studio, await asked(studio))
 
 
