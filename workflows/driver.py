@@ -7,6 +7,7 @@ from temporalio import workflow
 from temporalio.common import SearchAttributeUpdate
 from temporalio.exceptions import ApplicationError
 
+from workflows.found_by import ask_a_person, be_found_by
 from workflows.halves import Half, Halves
 from workflows.ledger import in_ledger
 
@@ -24,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
         NameOf,
         RetryNow,
     )
-    from twinline.search_attributes import ATTENTION_REASON, CALLER, HOSTS, LINE_ID
+    from twinline.search_attributes import CALLER, HOSTS, LINE_ID
     from twinline.summaries import moment
 
 _log: Final = workflow.LoggerAdapter(logging.getLogger("twinline.attention"), None)
@@ -67,7 +68,7 @@ class DrivesHalves:
         if sorted(known.get(HOSTS) or ()) != sorted(hosts):
             updates.append(HOSTS.value_set(hosts))
         if updates:
-            workflow.upsert_search_attributes(updates)  # pyright: ignore[reportUnknownMemberType] - the SDK's own
+            be_found_by(*updates)
 
     def begin_anew(self) -> NoReturn:
         """Continue as new with everything that the next run must know."""
@@ -172,9 +173,7 @@ class DrivesHalves:
             return
         waiting = [half for half in halves.all if _waits(half)]
         reason = waiting[0].last_error if waiting else None
-        if reason != workflow.info().typed_search_attributes.get(ATTENTION_REASON):
-            update = ATTENTION_REASON.value_unset() if reason is None else ATTENTION_REASON.value_set(reason)
-            workflow.upsert_search_attributes([update])  # pyright: ignore[reportUnknownMemberType] - the SDK's own
+        ask_a_person(reason)
         lines = [*self.heading(), *(_in_words(half) for half in halves.all)]
         if waiting:
             lines += ["", "Then send `retry_now`, or give the half up with `abandon_half`."]

@@ -9,6 +9,7 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
+from workflows.found_by import be_found_by
 from workflows.halves import ATTEMPT_TIMEOUT, FIRST_PAUSE, HEARTBEAT_TIMEOUT, LONG_CAP
 from workflows.ledger import in_ledger
 
@@ -54,8 +55,7 @@ class Erase:
         workflow.set_current_details(f"The ledger is asked whether line `{task.line_id}` may be forgotten.")
         begun = await in_ledger(NameOf.BEGIN_ERASURE, self._step(task), EraseBegun, summary="take no further orders")
         self._is(EraseStatus(line=task.line_id, done=False, hosts=begun.hosts, empty=()))
-        found_by = [LINE_ID.value_set(task.line_id), HOSTS.value_set(begun.hosts)]
-        workflow.upsert_search_attributes(found_by)  # pyright: ignore[reportUnknownMemberType] - the SDK's own
+        be_found_by(LINE_ID.value_set(task.line_id), HOSTS.value_set(begun.hosts))
         await asyncio.gather(*(self._empty(task.line_id, host) for host in begun.hosts))
         await workflow.execute_activity(
             NameOf.FORGET_HISTORIES,

@@ -9,6 +9,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, TimeoutType, is_cancelled_exception
 
+from workflows.found_by import ask_a_person, be_found_by
 from workflows.halves import ATTEMPT_TIMEOUT, HEARTBEAT_TIMEOUT
 
 with workflow.unsafe.imports_passed_through():
@@ -23,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
         RetryNow,
         host_queue,
     )
-    from twinline.search_attributes import ATTENTION_REASON, HOSTS
+    from twinline.search_attributes import HOSTS
     from twinline.summaries import moment
 
 TAKEN_WITHIN: Final = timedelta(seconds=30)
@@ -53,7 +54,7 @@ class Health:
         """Look for as long as the host is in the inventory; a cancel says that it no longer is."""
         self._host, self._so_far = start.host, start.so_far
         if list(workflow.info().typed_search_attributes.get(HOSTS) or ()) != [start.host]:
-            workflow.upsert_search_attributes([HOSTS.value_set([start.host])])  # pyright: ignore[reportUnknownMemberType] - the SDK's own
+            be_found_by(HOSTS.value_set([start.host]))
         # A cancel ends a pause as the one, a look as the other; what else a look may end with is no end of the watch.
         with contextlib.suppress(asyncio.CancelledError, ActivityError):
             await self._watch(start.first_in)
@@ -133,10 +134,7 @@ class Health:
         return not self._asked
 
     def _show(self) -> None:
-        reason = self._so_far.attention
-        if reason != workflow.info().typed_search_attributes.get(ATTENTION_REASON):
-            update = ATTENTION_REASON.value_unset() if reason is None else ATTENTION_REASON.value_set(reason)
-            workflow.upsert_search_attributes([update])  # pyright: ignore[reportUnknownMemberType] - the SDK's own
+        ask_a_person(self._so_far.attention)
         workflow.set_current_details("\n\n".join(_in_words(self.progress(), stopped=self._stopped)))
 
 

@@ -9,9 +9,10 @@ from datetime import timedelta
 from typing import Any, Final
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, SearchAttributeUpdate
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
+from workflows.found_by import ask_a_person, be_found_by
 from workflows.halves import HEARTBEAT_TIMEOUT, LOOK_AGAIN, condition, pause_after
 from workflows.ledger import in_ledger
 from workflows.steadily import steadily
@@ -34,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
         added_up,
         rebuild_workflow_id,
     )
-    from twinline.search_attributes import ATTENTION_REASON, HOSTS
+    from twinline.search_attributes import HOSTS
     from twinline.summaries import rebuild_in_words
 
 STEP_TIMEOUT: Final = timedelta(minutes=30)
@@ -112,7 +113,7 @@ class Rebuild:
 
     async def _steps(self, start: RebuildTask | RebuildSoFar) -> RebuildStatus:
         if isinstance(start, RebuildTask):
-            self._be_found()
+            be_found_by(HOSTS.value_set([self._status.host]))
             await self._note(start, "begun")
         while not self._status.done:
             await self._rest()
@@ -253,9 +254,6 @@ class Rebuild:
         )
         await in_ledger(NameOf.NOTE_REBUILD, note, type(None), summary=f"{what.replace('_', ' ')} by {by.actor}")
 
-    def _be_found(self) -> None:
-        workflow.upsert_search_attributes([HOSTS.value_set([self._status.host])])  # pyright: ignore[reportUnknownMemberType] - the SDK's own
-
     def _come_to(self, **changes: Any) -> None:
         before = self._status.asks
         self._status = self._status.model_copy(update=changes)
@@ -263,10 +261,6 @@ class Rebuild:
         if self._status.asks == before:
             return
         asks = self._status.asks
-        workflow.upsert_search_attributes([_attention(asks)])  # pyright: ignore[reportUnknownMemberType] - the SDK's own
+        ask_a_person(asks)
         what = "a rebuild waits for a person no longer" if asks is None else "a rebuild waits for a person"
         _log.warning(what, extra={"host": self._status.host, "code": asks or before})
-
-
-def _attention(asks: str | None) -> SearchAttributeUpdate[Any]:
-    return ATTENTION_REASON.value_unset() if asks is None else ATTENTION_REASON.value_set(asks)
